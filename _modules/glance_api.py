@@ -1,0 +1,559 @@
+"""
+The running Glance of this node: does it answer, does it really work, is it busy, is it drained.
+
+Everything is asked on the node's own address. With ``probe=True`` the requests come from a
+privileged source port: during a hand-over only these reach the newcomer.
+"""
+
+import contextlib
+import datetime
+import hashlib
+import json
+import logging
+import os
+import re
+import socket
+import time
+import urllib.parse
+import uuid
+
+from salt.exceptions import CommandExecutionError, SaltInvocationError
+
+log = logging.getLogger(__name__)
+
+__virtualname__ = "glance_api"
+
+# Glance's own paste configuration answers 503 on /healthcheck while this file is there.
+DRAIN_FILE = "/etc/glance/healthcheck_disable"
+STAGING_DIR = "/var/lib/glance-work/staging"
+
+CHECK_NAME = "glance-formula-check-"
+CHECK_TAG = "glance-formula-check"
+# Seconds after which a check image of another host counts as left behind.
+CHECK_MAX_AGE = 600
+# Seconds that the removal of the check image gets after a failure.
+CLEANUP_TIMEOUT = 5
+# Seconds until the data of an import shows in the staging directory of the node that runs it.
+STAGING_GRACE = 60
+UNFINISHED = ("pending", "processing")
+READ_ONLY_STORES = ("http",)
+# Label of the container that tells the schema its image was started on.
+SCHEMA_LABEL = "glance.schema"
+
+
+def __virtual__():
+    return __virtualname__
+
+
+def answers(settings=None, probe=False, timeout=10):
+    """
+    Make sure that the API answers: its health check, and a list of one image.
+
+    settings
+        Settings of ``glance_settings.get``; read from pillar by default.
+    probe
+        Ask from a privileged source port (the newcomer, during a hand-over).
+    timeout
+        Seconds for each answer.
+
+    Returns True. Raises CommandExecutionError with one sentence: what fails, and what it means.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' glance_api.answers
+    """
+    settings = _settings(settings)
+    _call(settings, "health check", "GET", "/healthcheck", 200, probe, timeout, login=False)
+    _call(settings, "list", "GET", "/v2/images?limit=1", 200, probe, timeout)
+    return True
+
+
+def probe_once(settings=None, probe=True, timeout=5):
+    """
+    Ask once, without credentials, whether the API is up and its application loaded.
+
+    settings
+        Settings of ``glance_settings.get``; read from pillar by default.
+    probe
+        Ask from a privileged source port (the newcomer, during a hand-over).
+    timeout
+        Seconds for each answer.
+
+    Returns ``{"ok": bool, "reason": one sentence or ""}``; never raises because of the API.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' glance_api.probe_once probe=False
+    """
+    settings = _settings(settings)
+    loaded = (200, 401) if settings["keystone"] else (200,)
+    try:
+        _call(settings, "health check", "GET", "/healthcheck", 200, probe, timeout, login=False)
+        _call(settings, "list", "GET", "/v2/images?limit=1", loaded, probe, timeout, login=False)
+    except CommandExecutionError as err:
+        return {"ok": False, "reason": str(err)}
+    return {"ok": True, "reason": ""}
+
+
+def deep_check(settings=None, probe=False, timeout=30, stores=None):
+    """
+    Prove that this node works: list, then create, upload, download, compare and delete an image.
+
+    In Keystone mode the requests carry a token of Glance's service user. The image is private and
+    hidden; those that killed checks left behind are removed.
+
+    settings
+        Settings of ``glance_settings.get``; read from pillar by default.
+    probe
+        Ask from a privileged source port (the newcomer, during a hand-over).
+    timeout
+        Seconds for each answer.
+    stores
+        Names of the stores to upload to; by default only the default store.
+
+    Returns ``{"seconds": total, "steps": {step: seconds}}``. Raises CommandExecutionError with
+    one sentence: which step, the server's status and reason, and what it means.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' glance_api.deep_check
+        salt '*' glance_api.deep_check stores='[file]'
+    """
+    settings = _settings(settings)
+    began = time.monotonic()
+    steps = {}
+    with _timed(steps, "token"):
+        project = __salt__["glance_http.project"](settings, timeout)
+    with _timed(steps, "list"):
+        _call(settings, "list", "GET", "/v2/images?limit=1", 200, probe, timeout)
+    with _timed(steps, "leftovers"):
+        _remove_leftovers(settings, project, probe, timeout)
+    for store in stores or [None]:
+        _round_trip(settings, store, steps, probe, timeout)
+    return {"seconds": round(time.monotonic() - began, 3), "steps": steps}
+
+
+def verify():
+    """
+    Prove, store by store, that images go up and come back unchanged on this node.
+
+    Returns a readable result. Raises CommandExecutionError with one sentence at the first failure.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' glance_api.verify
+    """
+    settings = _settings(None)
+    stores = {}
+    for one in settings["stores"]:
+        if one["type"] in READ_ONLY_STORES:
+            stores[one["name"]] = "read-only, not checked"
+        else:
+            seconds = deep_check(settings, stores=[one["name"]])["seconds"]
+            stores[one["name"]] = f"works, {seconds:.2f} s"
+    return {"api": settings["self_url"], "stores": stores}
+
+
+def unfinished(settings=None, since=None, probe=False, only=None, staged=None, timeout=20):
+    """
+    The background work of this node that holds no connection: imports, copies, hashing.
+
+    Glance keeps it as tasks and does not tell which node runs one. With more than one host in
+    ``glance:glance_api_group`` an import belongs to the node whose staging directory has its
+    data; what cannot be told apart is counted.
+
+    settings
+        Settings of ``glance_settings.get``; read from pillar by default.
+    since
+        UTC time in ISO format, such as the engine's start time of the container: older tasks are
+        left out, because what an earlier container left behind never ends.
+    probe
+        Ask from a privileged source port (the newcomer, during a hand-over).
+    only
+        Task ids, as returned before: whatever began later is left out.
+    staged
+        File names in this node's staging directory; read from the container by default.
+    timeout
+        Seconds for each answer.
+
+    Returns ``{"tasks": [ids], "images": [{"id", "name", "status"}]}``, both empty when there is
+    nothing to wait for. Raises CommandExecutionError with one sentence.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' glance_api.unfinished
+    """
+    since = _second(since) if since else ""
+    settings = _settings(settings)
+    if only is None:
+        only = _open_tasks(settings, since, probe, timeout)
+    if only and staged is None and len(settings.get("glance_api_group") or []) > 1:
+        staged = _staged_files()
+    found = {"tasks": [], "images": []}
+    for task_id in only:
+        task = _find(settings, f"/v2/tasks/{task_id}", probe, timeout)
+        if not task or not _runs_here(task, staged, time.time()):
+            continue
+        found["tasks"].append(task_id)
+        image_id = _image_of(task)
+        image = image_id and _find(settings, f"/v2/images/{image_id}", probe, timeout)
+        if image:
+            found["images"].append({key: image.get(key) for key in ("id", "name", "status")})
+    return found
+
+
+def drain():
+    """
+    Make the health check answer 503, so that a load balancer takes this node out of rotation.
+
+    Requests are still served. ``resume`` ends it, and so does the next container.
+
+    Returns True. Raises CommandExecutionError with one sentence.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' glance_api.drain
+    """
+    settings = _settings(None)
+    _in_container(["touch", DRAIN_FILE])
+    if probe_once(settings, probe=False)["ok"]:
+        resume()
+        raise CommandExecutionError(
+            f"This node cannot be drained: its health check still answers although {DRAIN_FILE} is"
+            " there; use the health check of Glance's own glance-api-paste.ini."
+        )
+    return True
+
+
+def resume():
+    """
+    End ``drain``: the health check answers 200 again.
+
+    Returns True. Raises CommandExecutionError with one sentence.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' glance_api.resume
+    """
+    _in_container(["rm", "-f", DRAIN_FILE])
+    return True
+
+
+def drained():
+    """
+    Whether this node is drained; False also when no container runs.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' glance_api.drained
+    """
+    if __salt__["glance_container.facts"]()["state"] != "running":
+        return False
+    return _execute(["test", "-e", DRAIN_FILE])["rc"] == 0
+
+
+def status():
+    """
+    One screen for the operator: what runs here, since when, and how it is.
+
+    Returns a dictionary of short texts without secrets.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' glance_api.status
+    """
+    facts = __salt__["glance_container.facts"]()
+    settings, warnings = None, []
+    try:
+        settings = _settings(None)
+    except SaltInvocationError as err:
+        warnings.append(f"The pillar is not valid: {err}")
+    seen = {"answers": "not asked", "drained": False}
+    if facts["state"] == "running":
+        seen["drained"] = drained()
+        seen["answers"] = _timed_answer(settings) if settings else "not asked"
+    return _screen(facts, settings, seen, warnings, time.time())
+
+
+# The deep check
+
+
+def _settings(settings):
+    return __salt__["glance_settings.get"]() if settings is None else settings
+
+
+def _call(settings, step, method, path, expect, probe, timeout, **more):
+    expect = expect if isinstance(expect, tuple) else (expect,)
+    return __salt__["glance_http.request"](
+        settings, step, method, path, expect=expect, probe=probe, timeout=timeout, **more
+    )
+
+
+@contextlib.contextmanager
+def _timed(steps, step):
+    began = time.monotonic()
+    yield
+    steps[step] = round(time.monotonic() - began, 3)
+
+
+def _round_trip(settings, store, steps, probe, timeout):
+    """Create, upload, download, compare and delete one image; delete it also after a failure."""
+    image_id, at = str(uuid.uuid4()), f" ({store})" if store else ""
+    path, content = f"/v2/images/{image_id}", f"This is the check image {image_id}.\n" * 20
+
+    def step(name, method, where, expect, **more):
+        with _timed(steps, name + at):
+            return _call(settings, name + at, method, where, expect, probe, timeout, **more)
+
+    headers = {"Content-Type": "application/octet-stream"}
+    if store:
+        headers["X-Image-Meta-Store"] = store
+    try:
+        step("create", "POST", "/v2/images", 201, body=_check_image(image_id))
+        step("upload", "PUT", f"{path}/file", 204, body=content, headers=headers)
+        image = json.loads(step("show", "GET", path, 200)["body"])
+        _compare(settings, image, content, step("download", "GET", f"{path}/file", 200)["body"])
+        step("delete", "DELETE", path, 204)
+    except Exception:
+        with contextlib.suppress(CommandExecutionError):
+            _call(settings, "delete", "DELETE", path, (204, 404), probe, CLEANUP_TIMEOUT)
+        raise
+
+
+def _check_image(image_id):
+    return {
+        "id": image_id,
+        "name": f"{CHECK_NAME}{image_id}",
+        "disk_format": "raw",
+        "container_format": "bare",
+        "visibility": "private",
+        "os_hidden": True,
+        "tags": [CHECK_TAG, f"{CHECK_TAG} {_this_process()}"],
+    }
+
+
+def _compare(settings, image, content, downloaded):
+    data, fault = content.encode(), None
+    if image["status"] != "active":
+        fault = f"has status {image['status']} after an upload that succeeded"
+    elif image["os_hash_value"] != hashlib.new(image["os_hash_algo"], data).hexdigest():
+        fault = f"has another {image['os_hash_algo']} than what was uploaded"
+    elif downloaded != content:
+        fault = f"came back changed ({len(downloaded)} bytes for {len(data)})"
+    if fault:
+        raise CommandExecutionError(
+            f"The Glance API at {settings['self_url']} does not keep images intact: the check image"
+            f" {fault}; check the store and the file system below it."
+        )
+
+
+def _remove_leftovers(settings, project, probe, timeout):
+    query = {"tag": CHECK_TAG, "os_hidden": "true", "limit": "100"}
+    if project:
+        query["owner"] = project
+    path = f"/v2/images?{urllib.parse.urlencode(query)}"
+    images = json.loads(_call(settings, "list", "GET", path, 200, probe, timeout)["body"])["images"]
+    for image in images:
+        if _abandoned(image, project, _this_process(), _alive, time.time()):
+            log.info("Removing %s, which a killed check left behind", image["name"])
+            path = f"/v2/images/{image['id']}"
+            _call(settings, "delete", "DELETE", path, (204, 404, 409), probe, timeout)
+
+
+def _abandoned(image, project, here, alive, now):
+    """Whether an image is a check image whose check ended without removing it."""
+    if image["name"] != CHECK_NAME + image["id"] or image["owner"] != project:
+        return False
+    if now - _epoch(image["created_at"]) > CHECK_MAX_AGE:
+        return True
+    marks = [tag[len(CHECK_TAG) :].split() for tag in image["tags"] if tag != CHECK_TAG]
+    host = here.split()[:2]
+    return any(mark[:2] == host and not alive(*mark[2:]) for mark in marks)
+
+
+def _this_process():
+    """Host, its boot, process id and that process's start: nothing else is ever the same."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as stream:
+        boot = stream.read().strip()
+    return f"{socket.gethostname()} {boot} {os.getpid()} {_started(os.getpid())}"
+
+
+def _alive(pid, started):
+    return _started(pid) == started
+
+
+def _started(pid):
+    try:
+        with open(f"/proc/{int(pid)}/stat", encoding="utf-8", errors="replace") as stream:
+            return stream.read().rpartition(")")[2].split()[19]
+    except (OSError, ValueError):
+        return None
+
+
+# Background work
+
+
+def _open_tasks(settings, since, probe, timeout):
+    """Ids of the tasks that have not ended, those created since a second only."""
+    ids = []
+    for state in UNFINISHED:
+        path = f"/v2/tasks?status={state}&sort_key=created_at&sort_dir=desc&limit=100"
+        while path:
+            answer = _call(settings, "list of tasks", "GET", path, 200, probe, timeout)
+            page = json.loads(answer["body"])
+            recent = [one["id"] for one in page["tasks"] if _second(one["created_at"]) >= since]
+            ids += recent
+            path = page.get("next") if len(recent) == len(page["tasks"]) else None
+    return ids
+
+
+def _find(settings, path, probe, timeout):
+    answer = _call(settings, "show", "GET", path, (200, 404), probe, timeout)
+    return json.loads(answer["body"]) if answer["status"] == 200 else None
+
+
+def _image_of(task):
+    return task.get("image_id") or (task.get("input") or {}).get("image_id")
+
+
+def _runs_here(task, staged, now):
+    """Whether an unfinished task runs on this node, or may do so."""
+    if task["status"] not in UNFINISHED:
+        return False
+    if staged is None or task["type"] != "api_image_import" or task["status"] == "pending":
+        return True
+    image_id = _image_of(task)
+    if image_id and any(name.startswith(image_id) for name in staged):
+        return True
+    return now - _epoch(task["created_at"]) < STAGING_GRACE
+
+
+def _staged_files():
+    """File names in this node's staging directory, None when they cannot be read."""
+    try:
+        answer = _execute(["ls", "-1A", STAGING_DIR])
+    except CommandExecutionError:
+        return None
+    return answer["output"].split() if answer["rc"] == 0 else None
+
+
+def _second(moment):
+    """An ISO time in UTC, cut to the second."""
+    match = re.match(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(\.\d+)?(Z|\+00:00)?$", str(moment))
+    if not match:
+        raise SaltInvocationError(
+            f"since: {moment!r} is not a UTC time such as 2026-11-21T22:41:00Z."
+        )
+    return f"{match[1]}T{match[2]}"
+
+
+def _epoch(moment):
+    return datetime.datetime.fromisoformat(f"{_second(moment)}+00:00").timestamp()
+
+
+# The container
+
+
+def _execute(argv):
+    return __salt__["glance_container.execute"](argv, user="root")
+
+
+def _in_container(argv):
+    answer = _execute(argv)
+    if answer["rc"] != 0:
+        raise CommandExecutionError(
+            f"'{' '.join(argv)}' in the container of glance-api ended with {answer['rc']}:"
+            f" {answer['output'].strip() or 'no output'}."
+        )
+
+
+# The operator's screen
+
+
+def _timed_answer(settings):
+    began = time.monotonic()
+    try:
+        answers(settings)
+    except CommandExecutionError as err:
+        return f"no: {err}"
+    return f"yes, in {(time.monotonic() - began) * 1000:.0f} ms"
+
+
+def _screen(facts, settings, seen, warnings, now):
+    """What the operator sees, made of what is known."""
+    screen = {
+        "answers": seen["answers"],
+        "container": _container_text(facts, now),
+        "drained": "yes, glance_api.resume ends it" if seen["drained"] else "no",
+        "leftovers": ", ".join(facts["leftovers"]) or "none",
+    }
+    if facts["state"] in ("running", "stopped"):
+        screen["health"] = facts["health"] or "no health check"
+        screen["image"] = facts["image"]
+        screen["release"] = facts["release"] or "unknown"
+        screen["schema"] = facts["labels"].get(SCHEMA_LABEL, "not checked")
+        screen["spec"] = facts["spec"] or "unknown"
+    if settings:
+        screen["address"] = f"{settings['api_scheme']}://{settings['listen']}"
+        screen["cache"] = "on" if settings["enable_glance_image_cache"] else "off"
+        screen["stores"] = _stores_text(settings)
+    screen["warnings"] = warnings + _warnings(facts, settings)
+    if not screen["warnings"]:
+        screen["warnings"] = "none"
+    return screen
+
+
+def _container_text(facts, now):
+    if facts["state"] == "absent":
+        return "none: state.apply glance deploys one"
+    if facts["state"] == "foreign":
+        return f"{facts['name']} was not made by this formula"
+    text = f"{facts['name']} ({facts['id'][:12]}), {facts['state']}"
+    if facts["state"] == "running" and facts["started_at"]:
+        text += f" for {_duration(now - _epoch(facts['started_at']))}"
+    return text
+
+
+def _duration(seconds):
+    minutes, seconds = divmod(max(int(seconds), 0), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    parts = ((days, "d"), (hours, "h"), (minutes, "min"), (seconds, "s"))
+    shown = [f"{number} {unit}" for number, unit in parts if number]
+    return " ".join(shown[:2]) or "0 s"
+
+
+def _stores_text(settings):
+    names = [f"{one['name']} ({one['type']})" for one in settings["stores"]]
+    return f"{', '.join(names)}; default {settings['default_store']}"
+
+
+def _warnings(facts, settings):
+    found = []
+    if facts["leftovers"]:
+        found.append("An interrupted replacement left containers: state.apply glance repairs it.")
+    if facts.get("health") == "unhealthy":
+        found.append(f"The engine's health check of {facts['name']} fails.")
+    if facts["state"] == "stopped":
+        found.append("The container is stopped: state.apply glance starts it.")
+    if settings and settings["trial"]:
+        found.append("Trial mode: this host alone, SQLite, no Keystone, loopback only.")
+    return found
