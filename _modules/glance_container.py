@@ -1,0 +1,480 @@
+"""
+The glance-api container: what should run here, what does run here, and what follows.
+
+``wanted`` and ``decide`` are pure. ``facts`` and ``release_of`` read the engine. Replacing one
+container by another is the work of ``glance_replace``.
+"""
+
+import hashlib
+import json
+import os
+
+from salt.exceptions import CommandExecutionError
+
+__virtualname__ = "glance_container"
+
+NAME = "glance_api"
+CONFIG_MOUNT = "/var/lib/kolla/config_files/"
+SERVICE_LABEL, SERVICE = "glance.service", "api"
+
+# Labels on our containers; none of them is a secret.
+SPEC_LABEL = "glance.spec"  # hash of all that the container is made from
+SUMMARY_LABEL = "glance.summary"  # the same in readable form, for "what changed"
+RELEASE_LABEL = "glance.release"  # OpenStack release found in the image, such as 2026.2
+VERSION_LABEL = "glance.version"  # version of Glance found in the image, such as 33.0.0
+DATABASE_LABEL = "glance.database"  # the database in use, without credentials
+
+
+def __virtual__():
+    return __virtualname__
+
+
+def wanted(settings, image, config_digest):
+    """
+    The container that the pillar asks for. Pure.
+
+    settings
+        Result of ``glance_settings.get``.
+    image
+        Result of :py:func:`release_of`: ``{"id", "release", "version"}``.
+    config_digest
+        Digest of the configuration files.
+
+    Returns ``{"hash", "name", "policy", "spec", "labels"}``; ``spec`` holds the Docker SDK's
+    arguments. Kolla: ansible/roles/glance/defaults/main.yml (service glance-api).
+    """
+    spec = {
+        "image": settings["glance_api_image_full"],
+        "environment": _environment(settings),
+        "volumes": _volumes(settings),
+        "network_mode": "host",
+        "privileged": settings["needs_privileged"],
+        "healthcheck": _healthcheck(settings),
+        **_dimensions(settings["glance_api_dimensions"]),
+    }
+    summary = {
+        **{key: value for key, value in spec.items() if value},
+        "image_id": image["id"],
+        "configuration": config_digest,
+    }
+    text = json.dumps(summary, sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    spec["volumes"] = [f"{snapshot(settings, digest)}:{CONFIG_MOUNT}:ro", *spec["volumes"]]
+    return {
+        "hash": digest,
+        "name": f"{NAME}_{digest}",
+        "policy": settings["docker_restart_policy"],
+        "spec": spec,
+        "labels": {
+            SERVICE_LABEL: SERVICE,
+            SPEC_LABEL: digest,
+            SUMMARY_LABEL: text,
+            RELEASE_LABEL: image["release"],
+            VERSION_LABEL: image["version"],
+            DATABASE_LABEL: settings["database_identity"],
+        },
+    }
+
+
+def snapshot(settings, digest):
+    """
+    Folder on the host with the configuration that one container mounts. Pure.
+
+    settings
+        Result of ``glance_settings.get``.
+    digest
+        Hash of the container's spec.
+    """
+    return os.path.join(settings["snapshot_dir"], digest)
+
+
+def decide(containers, spec_hash, policy):
+    """
+    What has to be done so that exactly one container of the wanted spec is in charge. Pure.
+
+    containers
+        Our containers, as ``glance_engine.containers`` returns them.
+    spec_hash
+        Hash of the wanted spec; None when nothing should run.
+    policy
+        Restart policy of the container in charge.
+
+    Returns ``{"do", "incumbent", "newcomer", "retire"}`` with container names. ``do`` is
+
+    nothing
+        The wanted container runs and is alone.
+    start
+        Nothing serves: start the newcomer (``incumbent`` names a dead one to fall back to).
+    finish
+        The wanted container is in charge; end what a killed run left open.
+    replace
+        Another one is in charge: replace it (``newcomer`` names one that already runs).
+    """
+    running = [one for one in containers if one["running"]]
+    # The newcomer gets its restart policy before the incumbent loses it, so of two that have
+    # one the newer was already switched to.
+    with_policy = [one for one in running if one["restart_policy"] != "no"]
+    named = [one for one in running if one["name"] == NAME]
+    candidates = with_policy[-1:] or named or running[:1]
+    charge = candidates[0] if candidates else None
+    others = [one["name"] for one in containers if one is not charge]
+    if charge is None:
+        return _start(containers)
+    if charge["labels"].get(SPEC_LABEL) != spec_hash:
+        alive = [
+            one
+            for one in running
+            if one is not charge and one["labels"].get(SPEC_LABEL) == spec_hash
+        ]
+        newcomer = alive[-1]["name"] if alive else None
+        return {
+            "do": "replace",
+            "incumbent": charge["name"],
+            "newcomer": newcomer,
+            "retire": [name for name in others if name != newcomer],
+        }
+    tidy = not others and charge["name"] == NAME and charge["restart_policy"] == policy
+    return {
+        "do": "nothing" if tidy else "finish",
+        "incumbent": charge["name"],
+        "newcomer": None,
+        "retire": others,
+    }
+
+
+def desired(settings, look=True):
+    """
+    The container and its configuration files for the image that is on this host.
+
+    settings
+        Result of ``glance_settings.get``.
+    look
+        Whether a one-shot container may be started to find the release of a new image.
+
+    Returns ``(wanted, files)``; ``(None, None)`` when the image, or its release, is not known yet.
+    """
+    image = release_of(settings["glance_api_image_full"], look)
+    if image is None:
+        return None, None
+    files = __salt__["glance_configuration.files"](settings, image["release"])
+    return wanted(settings, image, __salt__["glance_configuration.digest"](files)), files
+
+
+def serves(spec_hash):
+    """
+    Whether the container in charge is of this spec, so that all that led to it was proved.
+
+    spec_hash
+        Hash of the wanted container.
+    """
+    now = facts()
+    return now["state"] == "running" and now["spec"] == spec_hash
+
+
+def announce(containers, verdict, want):
+    """
+    The changes that a verdict leads to, for the output of the state. Pure.
+
+    containers
+        Our containers.
+    verdict
+        Result of :py:func:`decide`.
+    want
+        Result of :py:func:`wanted`.
+
+    Returns ``{part: {"old", "new"}}``, never empty.
+    """
+    by_name = {one["name"]: one for one in containers}
+    found = {name: {"old": "left over", "new": None} for name in verdict["retire"]}
+    present = by_name.get(verdict["incumbent"])
+    if verdict["do"] == "finish":
+        found[NAME] = {"old": present["name"], "new": "in charge"}
+    elif present is None:
+        found[NAME] = {"old": None, "new": want["spec"]["image"]}
+    else:
+        found.update(
+            changes(present["labels"].get(SUMMARY_LABEL), want["labels"][SUMMARY_LABEL])
+            or {NAME: {"old": present["status"], "new": "running"}}
+        )
+    return found
+
+
+def describe(report):
+    """
+    What was done, in one sentence. Pure.
+
+    report
+        Result of ``glance_replace.run``.
+    """
+    took = ", ".join(f"{phase} after {seconds} s" for phase, seconds in report["seconds"].items())
+    said = {
+        "start": "The container was started",
+        "finish": "What an earlier run left open was finished",
+        "hand-over": "The container was replaced by hand-over",
+        "drain": f"The container was replaced by draining it first, because {report['why']}",
+    }[report["how"]]
+    cut = f" Cut at glance:glance_drain_timeout: {'; '.join(report['cut'])}." if report["cut"] else ""
+    return f"{said.rstrip('.')} ({took}).{cut}"
+
+
+def refusal(containers, foreign, release):
+    """
+    Why the present container may not be replaced by one of this release, or None. Pure.
+
+    containers
+        Our containers.
+    foreign
+        Whether a container named glance_api exists that is not ours.
+    release
+        Release of the wanted image.
+
+    Returns a sentence or None.
+    """
+    if foreign:
+        return (
+            f"A container named {NAME} exists that this formula did not make: remove or rename it"
+            f" ('docker rename {NAME} {NAME}_before'), then apply again."
+        )
+    present = {one["labels"].get(RELEASE_LABEL) for one in containers} - {release, None}
+    if present:
+        return (
+            f"This host runs Glance {', '.join(sorted(present))} and the pillar names an image of"
+            f" {release} (glance:openstack_release, glance:glance_tag): change the release with"
+            " 'salt-run state.orchestrate glance.orchestrate.upgrade'."
+        )
+    return None
+
+
+def changes(old_summary, new_summary):
+    """
+    Which parts of the container differ. Pure.
+
+    old_summary, new_summary
+        JSON texts of the label ``glance.summary``.
+
+    Returns ``{part: {"old", "new"}}``.
+    """
+    old, new = json.loads(old_summary or "{}"), json.loads(new_summary)
+    return {
+        key: {"old": old.get(key), "new": new.get(key)}
+        for key in sorted({*old, *new})
+        if old.get(key) != new.get(key)
+    }
+
+
+def facts():
+    """
+    What runs on this minion.
+
+    Returns ``{"state", "name", "id", "image", "release", "spec", "started_at", "health",
+    "leftovers", "labels"}``; ``state`` is ``running``, ``stopped``, ``absent`` or ``foreign``
+    (a container named glance_api that this formula did not make).
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' glance_container.facts
+    """
+    ours = __salt__["glance_engine.containers"](SERVICE_LABEL, SERVICE)
+    if is_foreign():
+        return {"state": "foreign", "name": NAME, "leftovers": [one["name"] for one in ours]}
+    if not ours:
+        return {"state": "absent", "name": NAME, "leftovers": []}
+    verdict = decide(ours, None, "")
+    main = next((one for one in ours if one["name"] == verdict["incumbent"]), ours[-1])
+    return {
+        "state": "running" if main["running"] else "stopped",
+        "name": main["name"],
+        "id": main["id"],
+        "image": main["reference"],
+        "image_id": main["image"],
+        "release": main["labels"].get(RELEASE_LABEL),
+        "version": main["labels"].get(VERSION_LABEL),
+        "spec": main["labels"].get(SPEC_LABEL),
+        "database": main["labels"].get(DATABASE_LABEL),
+        "started_at": main["started_at"],
+        "restarts": main["restarts"],
+        "health": main["health"],
+        "leftovers": [one["name"] for one in ours if one is not main],
+        "labels": {key: val for key, val in main["labels"].items() if key.startswith("glance.")},
+    }
+
+
+def is_foreign():
+    """
+    Whether a container named glance_api exists that this formula did not make.
+    """
+    there = __salt__["glance_engine.inspect"](NAME)
+    return bool(there) and there["labels"].get(SERVICE_LABEL) != SERVICE
+
+
+def execute(command, user="root"):
+    """
+    Run a command in the glance-api container that is in charge.
+
+    command
+        List of arguments; no shell.
+    user
+        User inside the container.
+
+    Returns ``{"rc", "output"}``. Raises CommandExecutionError when none runs.
+    """
+    now = facts()
+    if now["state"] != "running":
+        raise CommandExecutionError(
+            f"No glance-api container runs on this minion (it is {now['state']}): apply glance."
+        )
+    return __salt__["glance_engine.execute"](now["name"], command, user)
+
+
+def release_of(reference, look_inside=True):
+    """
+    The OpenStack release in a local image, found in the image itself, not in its tag.
+
+    reference
+        Name or id of an image that the engine has.
+    look_inside
+        Whether a one-shot container may be started when the answer is not known yet; False for
+        callers that may only read.
+
+    Returns ``{"id", "release", "version"}``; None when the image is not here, or not known yet.
+    Raises CommandExecutionError when the image holds no supported Glance.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' glance_container.release_of quay.io/openstack.kolla/glance-api:2026.2-debian-trixie
+    """
+    image = __salt__["glance_engine.image"](reference)
+    if image is None:
+        return None
+    for one in __salt__["glance_engine.containers"](SERVICE_LABEL, SERVICE):
+        if one["image"] == image["id"]:
+            labels = one["labels"]
+            return {
+                "id": image["id"],
+                "release": labels[RELEASE_LABEL],
+                "version": labels[VERSION_LABEL],
+            }
+    known = _known_images()
+    if image["id"] not in known:
+        if not look_inside:
+            return None
+        known[image["id"]] = _look_inside(reference)
+        _remember_images(known)
+    version = known[image["id"]]
+    return {
+        "id": image["id"],
+        "release": __salt__["glance_releases.release"](version),
+        "version": version,
+    }
+
+
+def _start(containers):
+    dead = [one for one in containers if one["name"] == NAME]
+    fallback = dead[0]["name"] if dead else None
+    return {
+        "do": "start",
+        "incumbent": fallback,
+        "newcomer": None,
+        "retire": [one["name"] for one in containers if one["name"] != fallback],
+    }
+
+
+def _environment(settings):
+    # Kolla: ansible/roles/glance/defaults/main.yml; COPY_ALWAYS, so that a restart reads the
+    # container's own snapshot again.
+    environment = {
+        "KOLLA_CONFIG_STRATEGY": settings["config_strategy"],
+        "KOLLA_SERVICE_NAME": "glance-api",
+        **settings["container_proxy"],
+    }
+    if settings["timezone"]:
+        environment["TZ"] = settings["timezone"]
+    return environment
+
+
+def _volumes(settings):
+    volumes = [
+        f"{settings['glance_file_datadir_volume']}:/var/lib/glance/",
+        "glance_work:/var/lib/glance-work/",
+        "kolla_logs:/var/log/kolla/",
+    ]
+    if settings["enable_glance_image_cache"]:
+        volumes.append("glance_cache:/var/lib/glance-cache/")
+    if settings["needs_privileged"]:
+        # Cinder attaches volumes as block devices (Kolla: enable_cinder_backend_privileged).
+        volumes += ["/dev:/dev", "/run:/run:shared"]
+    return volumes + settings["glance_extra_volumes"] + settings["glance_api_extra_volumes"]
+
+
+def _healthcheck(settings):
+    if not settings["enable_container_healthchecks"]:
+        return {"test": ["NONE"]}
+    second = 1_000_000_000
+    return {
+        "test": ["CMD-SHELL", f"healthcheck_curl {settings['self_url']}/healthcheck"],
+        "interval": settings["glance_api_healthcheck_interval"] * second,
+        "timeout": settings["glance_api_healthcheck_timeout"] * second,
+        "retries": settings["glance_api_healthcheck_retries"],
+        "start_period": settings["glance_api_healthcheck_start_period"] * second,
+    }
+
+
+def _dimensions(dimensions):
+    # Kolla's names and shape: ulimits is {name: {soft, hard}}.
+    arguments = {key: val for key, val in dimensions.items() if key != "ulimits"}
+    arguments["ulimits"] = [
+        {"name": name, "soft": val["soft"], "hard": val["hard"]}
+        for name, val in sorted(dimensions.get("ulimits", {}).items())
+    ]
+    return arguments
+
+
+def _look_inside(reference):
+    script = __salt__["cp.cache_file"](
+        "salt://glance/files/release.py", saltenv=__opts__.get("saltenv") or "base"
+    )
+    if not script:
+        raise CommandExecutionError(
+            "salt://glance/files/release.py is not on the file server: serve the whole formula."
+        )
+    run = __salt__["glance_engine.run_once"](
+        "release",
+        {
+            "image": reference,
+            "command": ["python3", "/release.py"],
+            "entrypoint": [],
+            "network_mode": "none",
+            "volumes": [f"{script}:/release.py:ro"],
+        },
+        60,
+    )
+    try:
+        return json.loads(run["output"].strip().splitlines()[-1])["glance"]
+    except (ValueError, IndexError, KeyError) as err:
+        raise CommandExecutionError(
+            f"The image {reference} holds no Glance that can be found: set glance:glance_tag or"
+            " glance:glance_api_image_full to a Kolla glance-api image."
+        ) from err
+
+
+def _memory():
+    return os.path.join(__opts__["cachedir"], "glance_images.json")
+
+
+def _known_images():
+    try:
+        with open(_memory(), encoding="utf-8") as file:
+            return json.load(file)
+    except (FileNotFoundError, ValueError):
+        return {}
+
+
+def _remember_images(known):
+    partial = _memory() + ".new"
+    with open(partial, "w", encoding="utf-8") as file:
+        json.dump(known, file)
+    os.replace(partial, _memory())

@@ -1,0 +1,492 @@
+"""
+The Docker engine, seen from Glance: images, containers, one-shot containers.
+
+Every function takes and returns plain data, waits with a deadline and turns the SDK's
+exceptions into one sentence. Nothing here decides anything: what should run, and what
+replaces what, is decided in ``glance_container``.
+
+The engine is the one of the minion option ``docker.url`` (as in Salt's own Docker modules),
+else of ``DOCKER_HOST``, else the local socket.
+"""
+
+import contextlib
+import time
+import uuid
+
+from salt.exceptions import CommandExecutionError
+
+__virtualname__ = "glance_engine"
+
+SERVICE_LABEL = "glance.service"
+SERVICE = "api"
+ONE_SHOT_LABEL = "glance.oneshot"
+
+# Seconds the engine may take to answer one call (Kolla: docker_client_timeout).
+CLIENT_TIMEOUT = 120
+
+
+def __virtual__():
+    return __virtualname__
+
+
+def available():
+    """
+    Make sure that the Docker SDK is installed and that the engine answers.
+
+    Raises CommandExecutionError, naming the command to run.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' glance_engine.available
+    """
+    with _sentences("reach the Docker engine"):
+        _client().ping()
+    return True
+
+
+def image(reference):
+    """
+    The local image behind a reference, or None when the engine does not have it.
+
+    reference
+        Name with tag or digest, or an image id.
+
+    Returns ``{"id", "labels", "user"}``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' glance_engine.image quay.io/openstack.kolla/glance-api:2026.2-debian-trixie
+    """
+    import docker.errors
+
+    with _sentences(f"look up the image {reference}"):
+        try:
+            attrs = _client().api.inspect_image(reference)
+        except docker.errors.ImageNotFound:
+            return None
+    config = attrs.get("Config") or {}
+    return {"id": attrs["Id"], "labels": config.get("Labels") or {}, "user": config.get("User")}
+
+
+def pull(reference, timeout):
+    """
+    Pull an image; running containers are not touched.
+
+    reference
+        Name with tag or digest.
+    timeout
+        Seconds after which the pull is given up.
+
+    Returns the same as :py:func:`image`. Raises CommandExecutionError.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' glance_engine.pull quay.io/openstack.kolla/glance-api:2026.2-debian-trixie 600
+    """
+    import docker
+    import docker.errors
+    import requests.exceptions
+
+    deadline = time.monotonic() + timeout
+    # A client of its own: its read timeout ends a pull of which nothing is heard any more.
+    api = docker.APIClient(base_url=_url(), version="auto", timeout=timeout)
+    name, tag = _split(reference)
+    failure = None
+    try:
+        for event in api.pull(name, tag=tag, stream=True, decode=True):
+            failure = event.get("error", failure)
+            if time.monotonic() > deadline:
+                failure = f"it did not end within {timeout} seconds"
+                break
+    except requests.exceptions.RequestException:
+        failure = f"it did not end within {timeout} seconds"
+    except docker.errors.APIError as err:
+        failure = err.explanation or str(err)
+    finally:
+        api.close()
+    found = None if failure else image(reference)
+    if not found:
+        raise CommandExecutionError(
+            f"The image {reference} cannot be pulled ({_one_line(failure)}): check glance:glance_tag,"
+            " glance:docker_registry and the registry itself."
+        )
+    return found
+
+
+def containers(label=SERVICE_LABEL, value=None):
+    """
+    All containers, running or not, that carry a label.
+
+    label
+        Label name.
+    value
+        Label value; None takes any.
+
+    Returns a list of :py:func:`inspect` results, oldest first.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' glance_engine.containers
+    """
+    wanted = label if value is None else f"{label}={value}"
+    with _sentences("list the containers"):
+        rows = _client().api.containers(all=True, filters={"label": wanted})
+    found = [inspect(row["Id"]) for row in rows]
+    return sorted((one for one in found if one), key=lambda one: one["created"])
+
+
+def inspect(name):
+    """
+    What the engine knows of one container, reduced to what Glance needs, or None.
+
+    name
+        Name or id.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' glance_engine.inspect glance_api
+    """
+    import docker.errors
+
+    with _sentences(f"inspect the container {name}"):
+        try:
+            attrs = _client().api.inspect_container(name)
+        except docker.errors.NotFound:
+            return None
+    state = attrs["State"]
+    return {
+        "name": attrs["Name"].lstrip("/"),
+        "id": attrs["Id"],
+        "created": attrs["Created"],
+        "image": attrs["Image"],
+        "reference": attrs["Config"]["Image"],
+        "labels": attrs["Config"].get("Labels") or {},
+        "running": bool(state["Running"]) and not state.get("Restarting"),
+        "status": state["Status"],
+        "exit_code": state.get("ExitCode"),
+        "pid": state.get("Pid") or 0,
+        "started_at": state.get("StartedAt"),
+        "restarts": attrs.get("RestartCount", 0),
+        "health": (state.get("Health") or {}).get("Status"),
+        "restart_policy": attrs["HostConfig"]["RestartPolicy"]["Name"] or "no",
+        "mounts": [
+            {"source": one.get("Name") or one.get("Source"), "target": one["Destination"]}
+            for one in attrs.get("Mounts", [])
+        ],
+    }
+
+
+def create(name, spec, labels, restart_policy="no"):
+    """
+    Create a container without starting it.
+
+    name
+        Container name.
+    spec
+        Keyword arguments of the Docker SDK's ``containers.create``.
+    labels
+        Labels to put on it.
+    restart_policy
+        ``no``, ``always``, ``unless-stopped`` or ``on-failure``.
+    """
+    from docker.types import Ulimit
+
+    arguments = dict(spec)
+    arguments["ulimits"] = [Ulimit(**one) for one in arguments.get("ulimits", [])]
+    with _sentences(f"create the container {name}"):
+        _client().containers.create(
+            name=name, labels=labels, restart_policy={"Name": restart_policy}, **arguments
+        )
+    return inspect(name)
+
+
+def start(name):
+    """
+    Start a container.
+
+    name
+        Container name.
+    """
+    with _sentences(f"start the container {name}"):
+        _client().api.start(name)
+    return inspect(name)
+
+
+def stop(name, timeout):
+    """
+    Stop a container; after the timeout the engine kills it. A container that is gone is fine.
+
+    name
+        Container name.
+    timeout
+        Seconds between SIGTERM and SIGKILL.
+    """
+    import docker.errors
+
+    with _sentences(f"stop the container {name}"), contextlib.suppress(docker.errors.NotFound):
+        _client(timeout + CLIENT_TIMEOUT).api.stop(name, timeout=timeout)
+
+
+def remove(name):
+    """
+    Remove a container, killing it when it runs; named volumes stay. Gone already is fine.
+
+    name
+        Container name.
+    """
+    import docker.errors
+
+    with _sentences(f"remove the container {name}"), contextlib.suppress(docker.errors.NotFound):
+        _client().api.remove_container(name, force=True)
+
+
+def rename(name, new_name):
+    """
+    Rename a container.
+
+    name
+        Present name.
+    new_name
+        Name it gets.
+    """
+    with _sentences(f"rename the container {name} to {new_name}"):
+        _client().api.rename(name, new_name)
+
+
+def restart_policy(name, policy):
+    """
+    Set the restart policy of a living container.
+
+    name
+        Container name.
+    policy
+        ``no``, ``always``, ``unless-stopped`` or ``on-failure``.
+    """
+    with _sentences(f"set the restart policy of {name}"):
+        _client().api.update_container(name, restart_policy={"Name": policy})
+
+
+def pids(name):
+    """
+    The process ids of a container, as the host sees them; none when it does not run.
+
+    name
+        Container name.
+    """
+    import docker.errors
+
+    with _sentences(f"list the processes of {name}"):
+        try:
+            top = _client().api.top(name, ps_args="-o pid")
+        except (docker.errors.NotFound, docker.errors.APIError) as err:
+            if err.status_code in (404, 409, 500) and not (inspect(name) or {}).get("running"):
+                return []
+            raise
+    column = top["Titles"].index("PID")
+    return [int(row[column]) for row in top["Processes"]]
+
+
+def logs(name, lines=15):
+    """
+    The last lines that a container wrote.
+
+    name
+        Container name.
+    lines
+        How many.
+    """
+    import docker.errors
+
+    with _sentences(f"read the log of {name}"):
+        try:
+            raw = _client().api.logs(name, tail=lines)
+        except docker.errors.NotFound:
+            return ""
+    return raw.decode("utf-8", "replace").strip()
+
+
+def execute(name, command, user="root"):
+    """
+    Run a command inside a running container.
+
+    name
+        Container name.
+    command
+        List of arguments; no shell.
+    user
+        User inside the container.
+
+    Returns ``{"rc", "output"}``.
+    """
+    with _sentences(f"run {command[0]} in {name}"):
+        api = _client().api
+        handle = api.exec_create(name, command, user=user)
+        output = api.exec_start(handle["Id"])
+        rc = api.exec_inspect(handle["Id"])["ExitCode"]
+    return {"rc": rc, "output": output.decode("utf-8", "replace").strip()}
+
+
+def run_once(purpose, spec, timeout):
+    """
+    Run a container to its end and remove it, whatever happens.
+
+    purpose
+        What it is for; part of its name and its label.
+    spec
+        Keyword arguments of the Docker SDK's ``containers.create``.
+    timeout
+        Seconds it may take; then it is killed.
+
+    Returns ``{"rc", "output", "seconds"}``. Raises CommandExecutionError at the deadline.
+    """
+    import requests.exceptions
+
+    name = f"glance_{purpose}_{uuid.uuid4().hex[:8]}"
+    began = time.monotonic()
+    with _sentences(f"run the one-shot container {name}"):
+        try:
+            create(name, spec, {ONE_SHOT_LABEL: purpose})
+            start(name)
+            rc = _client(timeout).api.wait(name, timeout=timeout)["StatusCode"]
+            raw = _client().api.logs(name)
+        except (requests.exceptions.ReadTimeout, requests.exceptions.ConnectionError) as err:
+            if time.monotonic() - began < timeout:
+                raise
+            raise CommandExecutionError(
+                f"The one-shot container for {purpose} did not end within {timeout} seconds and"
+                f" was stopped; its last words: {_one_line(logs(name, 3))}"
+            ) from err
+        finally:
+            remove(name)
+    return {
+        "rc": rc,
+        "output": raw.decode("utf-8", "replace"),
+        "seconds": round(time.monotonic() - began, 1),
+    }
+
+
+def settle_one_shots(timeout, wait_for=("schema",)):
+    """
+    Deal with one-shot containers that a killed run left behind.
+
+    timeout
+        Seconds to wait for those that must not be interrupted.
+    wait_for
+        Purposes that change the database: these are left to end; all others are removed at once.
+
+    Returns the names of what was removed.
+    """
+    import requests.exceptions
+
+    removed = []
+    for one in containers(ONE_SHOT_LABEL):
+        if one["running"] and one["labels"][ONE_SHOT_LABEL] in wait_for:
+            try:
+                _client(timeout).api.wait(one["id"], timeout=timeout)
+            except (requests.exceptions.ReadTimeout, requests.exceptions.ConnectionError) as err:
+                raise CommandExecutionError(
+                    f"The one-shot container {one['name']} of an earlier run still works on the"
+                    f" database after {timeout} seconds: look at it with 'docker logs"
+                    f" {one['name']}', then apply again."
+                ) from err
+        remove(one["id"])
+        removed.append(one["name"])
+    return removed
+
+
+def remove_volume(name):
+    """
+    Remove a named volume with all that it holds. Gone already is fine.
+
+    name
+        Volume name.
+
+    Returns True when there was one.
+    """
+    import docker.errors
+
+    with _sentences(f"remove the volume {name}"):
+        try:
+            _client().api.remove_volume(name)
+        except docker.errors.NotFound:
+            return False
+    return True
+
+
+def volume_exists(name):
+    """
+    Whether the engine has a named volume.
+
+    name
+        Volume name.
+    """
+    import docker.errors
+
+    with _sentences(f"inspect the volume {name}"):
+        try:
+            _client().api.inspect_volume(name)
+        except docker.errors.NotFound:
+            return False
+    return True
+
+
+def _url():
+    import os
+
+    return (
+        __opts__.get("docker.url") or os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
+    )
+
+
+def _client(timeout=CLIENT_TIMEOUT):
+    key = f"glance_engine.client.{_url()}.{timeout}"
+    if key not in __context__:
+        import docker
+
+        __context__[key] = docker.DockerClient(base_url=_url(), version="auto", timeout=timeout)
+    return __context__[key]
+
+
+@contextlib.contextmanager
+def _sentences(doing):
+    """Turn what the SDK and its transport raise into one sentence."""
+    try:
+        import docker.errors
+        import requests.exceptions
+    except ImportError as err:
+        raise CommandExecutionError(
+            "The Python library 'docker' is missing on this minion: install it with"
+            " 'salt-call --local pip.install docker', or set glance:glance_prerequisites_install"
+            " to yes and apply glance.prerequisites."
+        ) from err
+    try:
+        yield
+    except docker.errors.APIError as err:
+        reason = _one_line(err.explanation or err)
+        raise CommandExecutionError(f"The Docker engine could not {doing}: {reason}") from err
+    except (docker.errors.DockerException, requests.exceptions.RequestException) as err:
+        raise CommandExecutionError(
+            f"The Docker engine at {_url()} does not answer (could not {doing}): start it, or name"
+            " its socket in the minion option docker.url."
+        ) from err
+
+
+def _split(reference):
+    if "@" in reference:
+        return reference, None
+    name, _, tag = reference.rpartition(":")
+    return (name, tag) if name and "/" not in tag else (reference, "latest")
+
+
+def _one_line(text):
+    return " ".join(str(text or "no reason given").split())[:400]

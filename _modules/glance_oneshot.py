@@ -1,0 +1,133 @@
+"""
+One-shot containers of the wanted image, with the wanted configuration and a deadline.
+
+They start as the service does (``kolla_start`` copies the configuration), but run something
+else: a script of the formula, or one of Kolla's own bootstrap commands.
+"""
+
+import json
+import os
+
+from salt.exceptions import CommandExecutionError
+
+__virtualname__ = "glance_oneshot"
+
+CONFIG_MOUNT = "/var/lib/kolla/config_files"
+SCRIPTS = "/var/lib/kolla/scripts"
+PYTHON = "/var/lib/kolla/venv/bin/python3"
+
+
+def __virtual__():
+    return __virtualname__
+
+
+def with_command(files, script, text):
+    """
+    The same configuration for a container that runs a script instead of the service. Pure.
+
+    files
+        Result of ``glance_configuration.files``.
+    script
+        File name of the script.
+    text
+        Its text.
+
+    Returns files of the same kind.
+    """
+    body = json.loads(files["config.json"]["text"])
+    body["command"] = f"{PYTHON} {SCRIPTS}/{script}"
+    body["config_files"].append(
+        {
+            "source": f"{CONFIG_MOUNT}/{script}",
+            "dest": f"{SCRIPTS}/{script}",
+            "owner": "root:glance",
+            "perm": "0640",
+        }
+    )
+    return {
+        **files,
+        "config.json": {"text": json.dumps(body, indent=4) + "\n", "secret": False},
+        script: {"text": text, "secret": False},
+    }
+
+
+def script(name):
+    """
+    Text of one of the formula's scripts for one-shot containers.
+
+    name
+        File name below ``glance/files``.
+    """
+    source = f"salt://glance/files/{name}"
+    saltenv = __opts__.get("saltenv") or "base"
+    path = __salt__["cp.cache_file"](source, saltenv=saltenv)
+    if not path:
+        raise CommandExecutionError(
+            f"{source} is not on the file server: serve the whole formula, not parts of it."
+        )
+    with open(path, encoding="utf-8") as file:
+        return file.read()
+
+
+def run(purpose, settings, want, files, timeout, data=False, environment=None):
+    """
+    Run a container with these configuration files to its end, and remove both.
+
+    purpose
+        What it is for, one word.
+    settings
+        Result of ``glance_settings.get``.
+    want
+        Result of ``glance_container.wanted``.
+    files
+        Configuration files to mount.
+    timeout
+        Seconds it may take.
+    data
+        Whether it sees the volumes of the service; False for what must not touch them.
+    environment
+        More environment; no secrets.
+
+    Returns ``{"rc", "output", "seconds"}``.
+    """
+    __salt__["glance_engine.settle_one_shots"](timeout)
+    folder = os.path.join(settings["snapshot_dir"], purpose)
+    volumes = [one for one in want["spec"]["volumes"] if f":{CONFIG_MOUNT}/" not in one]
+    __salt__["glance_configuration.write"](folder, files)
+    try:
+        return __salt__["glance_engine.run_once"](
+            purpose,
+            {
+                "image": want["spec"]["image"],
+                "environment": {**want["spec"]["environment"], **(environment or {})},
+                "network_mode": "host",
+                "privileged": data and want["spec"]["privileged"],
+                "healthcheck": {"test": ["NONE"]},
+                "volumes": [f"{folder}:{CONFIG_MOUNT}/:ro", *(volumes if data else [])],
+            },
+            timeout,
+        )
+    finally:
+        __salt__["file.remove"](folder)
+
+
+def answer(run_result, doing):
+    """
+    The JSON that a script printed as its last line. Pure.
+
+    run_result
+        Result of :py:func:`run`.
+    doing
+        What it was to do, for the error.
+
+    Raises CommandExecutionError when it printed none.
+    """
+    lines = run_result["output"].strip().splitlines()
+    try:
+        return json.loads(lines[-1])
+    except (IndexError, ValueError) as err:
+        tail = " | ".join(lines[-5:])
+        raise CommandExecutionError(
+            f"The one-shot container that was to {doing} ended with code {run_result['rc']} and no"
+            f" answer; its last lines: {tail}"
+        ) from err

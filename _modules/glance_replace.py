@@ -1,0 +1,421 @@
+"""
+Replacing the glance-api container without failing a request.
+
+Two strategies, one entry point. *hand-over*: the newcomer starts beside the incumbent on the
+same address, is checked alone, and then the kernel is told to give it every new connection;
+the incumbent ends its transfers and imports in peace. *drain*: where the kernel cannot be told,
+the incumbent is taken out of the load balancer, ends its work, stops, and the newcomer starts.
+
+State lives in the engine (labels, restart policies), not in a file: after a kill at any instant
+the next run finds what is there and finishes or undoes it (``glance_container.decide``).
+"""
+
+import logging
+import time
+
+from salt.exceptions import CommandExecutionError
+
+log = logging.getLogger(__name__)
+
+__virtualname__ = "glance_replace"
+
+NAME = "glance_api"
+POLL = 0.5  # seconds between two looks at a condition
+# uWSGI lets requests end for this long after SIGTERM (worker-reload-mercy in its ini).
+MERCY = 80
+COME_BACK = 60  # seconds an old container gets to serve again after a failed newcomer
+
+
+def __virtual__():
+    return __virtualname__
+
+
+def run(settings, want, files):
+    """
+    Bring the wanted container in charge; end or undo what a killed run left behind.
+
+    settings
+        Result of ``glance_settings.get``.
+    want
+        Result of ``glance_container.wanted``.
+    files
+        Configuration files of this container, as ``glance_configuration.files`` returns them.
+
+    Returns ``{"how", "why", "seconds": {...}, "cut": [...]}``. Raises CommandExecutionError when
+    the newcomer is not fit; the incumbent then serves as before.
+    """
+    ours = __salt__["glance_engine.containers"]()
+    verdict = __salt__["glance_container.decide"](ours, want["hash"], want["policy"])
+    if verdict["do"] == "nothing":
+        return {"how": "nothing"}
+    log.info("glance-api: %s", verdict)
+    incumbent, newcomer = verdict["incumbent"], verdict["newcomer"]
+    for name in verdict["retire"]:
+        _retire(settings, name, incumbent if verdict["do"] != "start" else None)
+    if verdict["do"] == "finish":
+        report = _finish(settings, want, incumbent)
+    elif verdict["do"] == "start":
+        report = _start(settings, want, files, incumbent)
+    else:
+        why = _why_drain(settings, incumbent)
+        if why:
+            if newcomer:
+                _retire(settings, newcomer, incumbent)
+            report = _drain_first(settings, want, files, incumbent, why)
+        else:
+            report = _hand_over(settings, want, files, incumbent, newcomer)
+    __salt__["glance_configuration.prune"](
+        settings["snapshot_dir"], _snapshots_in_use(settings, want)
+    )
+    return report
+
+
+def retire_all(settings, timeout):
+    """
+    Stop and remove every glance-api container of ours, letting transfers end first.
+
+    settings
+        Result of ``glance_settings.get``.
+    timeout
+        Seconds that transfers in flight may take.
+
+    Returns the names of the removed containers.
+    """
+    removed = []
+    for one in __salt__["glance_engine.containers"]():
+        if one["running"]:
+            __salt__["glance_engine.stop"](one["name"], timeout)
+        __salt__["glance_engine.remove"](one["name"])
+        removed.append(one["name"])
+    __salt__["glance_configuration.prune"](settings["snapshot_dir"], [])
+    return removed
+
+
+# --------------------------------------------------------------------------- the strategies
+
+
+def _hand_over(settings, want, files, incumbent, newcomer):
+    clock, name = _Clock(), want["name"]
+    steering = _Steering(settings, incumbent, name)
+    # From here on every new connection stays with the incumbent, but for our own probes.
+    steering.probe()
+    try:
+        if not newcomer:
+            _create(settings, want, files)
+        _become_fit(settings, name, steering)
+    except CommandExecutionError as err:
+        steering.incumbent()
+        raise _undone(
+            name, err, f"{incumbent} went on serving all the time and no request failed"
+        ) from err
+    clock.lap("newcomer healthy")
+    began = __salt__["glance_engine.inspect"](incumbent)["started_at"]
+    steering.newcomer()
+    _in_charge(name, incumbent, want["policy"])
+    try:
+        cut = _let_it_end(settings, incumbent, steering, began)
+    except CommandExecutionError as err:
+        # The newcomer died after the switch: its listener is gone, so the kernel already gives
+        # everything to the incumbent again.
+        _in_charge(incumbent, name, want["policy"])
+        steering.incumbent()
+        raise _undone(
+            name,
+            err,
+            f"{incumbent} is in charge again; requests that were inside {name} when it died were"
+            " lost",
+        ) from err
+    clock.lap("transfers ended")
+    __salt__["glance_engine.stop"](incumbent, _stop_timeout(settings, clock))
+    __salt__["glance_engine.remove"](incumbent)
+    steering.release()
+    _take_the_name(name)
+    clock.lap("incumbent stopped")
+    return {"how": "hand-over", "why": "", "seconds": clock.laps, "cut": cut}
+
+
+def _drain_first(settings, want, files, incumbent, why):
+    clock, name = _Clock(), want["name"]
+    began = __salt__["glance_engine.inspect"](incumbent)["started_at"]
+    __salt__["glance_api.drain"]()
+    cut = _let_it_end(settings, incumbent, None, began)
+    clock.lap("transfers ended")
+    __salt__["glance_engine.stop"](incumbent, _stop_timeout(settings, clock))
+    clock.lap("incumbent stopped")
+    try:
+        _create(settings, want, files)
+        _become_fit(settings, name, None)
+    except CommandExecutionError as err:
+        raise _undone(name, err, _bring_back(settings, incumbent)) from err
+    __salt__["glance_engine.restart_policy"](name, want["policy"])
+    __salt__["glance_engine.remove"](incumbent)
+    _take_the_name(name)
+    clock.lap("newcomer healthy")
+    return {"how": "drain", "why": why, "seconds": clock.laps, "cut": cut}
+
+
+def _start(settings, want, files, fallback):
+    clock, name = _Clock(), want["name"]
+    if fallback:
+        # It is dead or crash-looping; either way it must not get in the way of the newcomer.
+        __salt__["glance_engine.stop"](fallback, MERCY)
+    try:
+        _create(settings, want, files)
+        _become_fit(settings, name, None)
+    except CommandExecutionError as err:
+        back = _bring_back(settings, fallback) if fallback else "nothing else ran on this host"
+        raise _undone(name, err, back) from err
+    __salt__["glance_engine.restart_policy"](name, want["policy"])
+    if fallback:
+        __salt__["glance_engine.remove"](fallback)
+    _take_the_name(name)
+    clock.lap("newcomer healthy")
+    return {"how": "start", "why": "", "seconds": clock.laps, "cut": []}
+
+
+def _finish(settings, want, name):
+    clock = _Clock()
+    present = __salt__["glance_engine.inspect"](name)
+    if present["restart_policy"] != want["policy"]:
+        _become_fit(settings, name, None)
+        __salt__["glance_engine.restart_policy"](name, want["policy"])
+    _take_the_name(name)
+    clock.lap("earlier run finished")
+    return {"how": "finish", "why": "", "seconds": clock.laps, "cut": []}
+
+
+# --------------------------------------------------------------------------- their steps
+
+
+def _why_drain(settings, incumbent):
+    """One sentence why the kernel hand-over is not used here, or None when it is."""
+    strategy = settings["glance_replace_strategy"]
+    if strategy == "drain":
+        return "glance:glance_replace_strategy says drain"
+    reason = __salt__["glance_handover.unsupported"](
+        __salt__["glance_engine.pids"](incumbent), *_address(settings)
+    )
+    if reason and strategy == "handover":
+        raise CommandExecutionError(
+            f"The hand-over that glance:glance_replace_strategy asks for cannot work: {reason}"
+            " Set it to auto or drain."
+        )
+    return reason
+
+
+def _create(settings, want, files):
+    engine = "glance_engine"
+    folder = __salt__["glance_container.snapshot"](settings, want["hash"])
+    __salt__["glance_configuration.write"](folder, files)
+    if __salt__[f"{engine}.inspect"](want["name"]):
+        __salt__[f"{engine}.remove"](want["name"])
+    # No restart policy yet: after a reboot only a container that was in charge comes back.
+    __salt__[f"{engine}.create"](want["name"], want["spec"], want["labels"], "no")
+    __salt__[f"{engine}.start"](want["name"])
+
+
+def _become_fit(settings, name, steering):
+    """Wait until a container serves, check it deeply, and see it stay healthy for a while."""
+    probe = steering is not None
+    deadline = time.monotonic() + settings["glance_healthy_deadline"]
+    listener = None
+    while True:
+        _must_run(name)
+        listener = _listeners(settings, name)
+        verdict = {"ok": False, "reason": "it does not listen yet"}
+        if listener:
+            if probe:
+                steering.probe()
+            verdict = __salt__["glance_api.probe_once"](settings, probe=probe)
+        if verdict["ok"]:
+            break
+        if time.monotonic() > deadline:
+            raise CommandExecutionError(
+                f"it was not healthy within {settings['glance_healthy_deadline']} seconds"
+                f" (glance:glance_healthy_deadline): {verdict['reason']}"
+            )
+        time.sleep(POLL)
+    healthy_until = time.monotonic() + settings["glance_min_healthy_time"]
+    __salt__["glance_api.deep_check"](settings, probe=probe)
+    while time.monotonic() < healthy_until:
+        time.sleep(POLL)
+        _must_run(name)
+        if probe:
+            steering.probe()
+        verdict = __salt__["glance_api.probe_once"](settings, probe=probe)
+        if not verdict["ok"]:
+            _must_run(name)
+            raise CommandExecutionError(f"it did not stay healthy: {verdict['reason']}")
+    # The very socket that was probed must still be there; else somebody else has answered.
+    _must_run(name)
+    if _listeners(settings, name) != listener:
+        raise CommandExecutionError("it closed its listening socket while it was checked")
+
+
+def _must_run(name):
+    present = __salt__["glance_engine.inspect"](name)
+    if not present:
+        raise CommandExecutionError("it disappeared: somebody else removed it")
+    if not present["running"] or present["restarts"]:
+        raise CommandExecutionError(f"it exited with code {present['exit_code']}")
+
+
+def _in_charge(name, other, policy):
+    # In this order: after a reboot in between two containers come up, never none.
+    __salt__["glance_engine.restart_policy"](name, policy)
+    __salt__["glance_engine.restart_policy"](other, "no")
+
+
+def _take_the_name(name):
+    if name != NAME:
+        __salt__["glance_engine.rename"](name, NAME)
+
+
+def _let_it_end(settings, name, steering, began):
+    """
+    Wait for the transfers, then for the background imports, of a container that gets no new
+    connection; up to glance_drain_timeout. Returns sentences about what had to be cut.
+    """
+    deadline = time.monotonic() + settings["glance_drain_timeout"]
+    address = _address(settings)
+    handshakes = __salt__["glance_handover.in_flight"](
+        __salt__["glance_engine.pids"](name), *address
+    )["handshakes"]
+    while True:
+        idle = __salt__["glance_handover.wait_until_idle"](
+            __salt__["glance_engine.pids"](name), *address, timeout=1, handshakes=handshakes
+        )
+        if steering:
+            steering.newcomer()
+            _must_run(steering.newcomer_name)
+        if idle["idle"] or time.monotonic() > deadline:
+            break
+    cut = []
+    if not idle["idle"]:
+        cut.append(f"{idle['connections']} transfers")
+    waiting = _unfinished(settings, began)
+    while waiting and time.monotonic() < deadline:
+        time.sleep(POLL)
+        if steering:
+            steering.newcomer()
+            _must_run(steering.newcomer_name)
+        waiting &= _unfinished(settings, began)
+    return cut + [f"the {one}" for one in sorted(waiting)]
+
+
+def _unfinished(settings, began):
+    work = __salt__["glance_api.unfinished"](settings, since=began)
+    return {f"task {one}" for one in work["tasks"]} | {
+        f"import of image {one['id']}" for one in work["images"]
+    }
+
+
+def _stop_timeout(settings, clock):
+    left = settings["glance_drain_timeout"] - sum(clock.laps.values())
+    return int(max(left, MERCY, settings["docker_graceful_timeout"]))
+
+
+def _bring_back(settings, name):
+    """Start the old container again after a failed newcomer; a sentence about how it went."""
+    __salt__["glance_engine.start"](name)
+    deadline = time.monotonic() + COME_BACK
+    while time.monotonic() < deadline:
+        if _listeners(settings, name):
+            if __salt__["glance_api.drained"]():
+                __salt__["glance_api.resume"]()
+            if __salt__["glance_api.probe_once"](settings)["ok"]:
+                return f"{name} was started again and serves"
+        time.sleep(POLL)
+    return f"{name} was started again but did not answer within {COME_BACK} seconds"
+
+
+def _undone(name, err, outcome):
+    """Remove a newcomer that is not fit; the error to raise, with its last words."""
+    words = __salt__["glance_engine.logs"](name)
+    __salt__["glance_engine.remove"](name)
+    tail = "".join(f"\n    {line}" for line in words.splitlines()) if words else " (it wrote none)"
+    return CommandExecutionError(
+        f"The new glance-api container was taken away again, because {str(err).rstrip('.')};"
+        f" {outcome}. Its last log lines:{tail}"
+    )
+
+
+def _retire(settings, name, survivor):
+    """Take a left-over container away; a running one ends its connections first."""
+    present = __salt__["glance_engine.inspect"](name)
+    if present and present["running"] and survivor:
+        steering = _Steering(settings, survivor, name)
+        steering.incumbent()
+        deadline = time.monotonic() + settings["glance_drain_timeout"]
+        idle = False
+        while not idle and time.monotonic() < deadline:
+            idle = __salt__["glance_handover.wait_until_idle"](
+                __salt__["glance_engine.pids"](name), *_address(settings), timeout=1
+            )["idle"]
+            steering.incumbent()
+        __salt__["glance_engine.restart_policy"](name, "no")
+        __salt__["glance_engine.stop"](name, MERCY)
+        steering.release()
+    __salt__["glance_engine.remove"](name)
+
+
+def _listeners(settings, name):
+    return __salt__["glance_handover.listeners"](
+        __salt__["glance_engine.pids"](name), *_address(settings)
+    )
+
+
+def _address(settings):
+    return settings["api_address"], settings["glance_api_listen_port"]
+
+
+def _snapshots_in_use(settings, want):
+    return [
+        one["labels"].get("glance.spec") for one in __salt__["glance_engine.containers"]()
+    ] + [want["hash"]]
+
+
+class _Clock:
+    """Seconds of each phase, for the report."""
+
+    def __init__(self):
+        self.laps, self._last = {}, time.monotonic()
+
+    def lap(self, phase):
+        now = time.monotonic()
+        self.laps[phase], self._last = round(now - self._last, 1), now
+
+
+class _Steering:
+    """Who of two containers on one address gets the new connections."""
+
+    def __init__(self, settings, incumbent, newcomer):
+        self._address = _address(settings)
+        self._incumbent, self.newcomer_name = incumbent, newcomer
+
+    def probe(self):
+        """All to the incumbent, our probes (by source port) to the newcomer."""
+        self._steer(self._incumbent, self.newcomer_name, probe=True)
+
+    def incumbent(self):
+        """All to the incumbent."""
+        self._steer(self._incumbent, self.newcomer_name)
+
+    def newcomer(self):
+        """All to the newcomer."""
+        self._steer(self.newcomer_name, self._incumbent)
+
+    def release(self):
+        """The kernel's own choice again, which with one listener is that one."""
+        for name in (self._incumbent, self.newcomer_name):
+            pids = _pids(name)
+            if pids:
+                __salt__["glance_handover.release"](pids, *self._address)
+
+    def _steer(self, to, other, probe=False):
+        __salt__["glance_handover.steer"](_pids(to), _pids(other), *self._address, probe=probe)
+
+
+def _pids(name):
+    present = __salt__["glance_engine.inspect"](name)
+    return __salt__["glance_engine.pids"](name) if present and present["running"] else []

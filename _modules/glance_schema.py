@@ -1,0 +1,182 @@
+"""
+Glance's database: create it, look at its schema, bootstrap an empty one.
+
+All of it runs in one-shot containers of the wanted image, so that the minion needs no database
+library, and with credentials in the mounted configuration, never in an argument.
+"""
+
+import json
+
+from salt.exceptions import CommandExecutionError
+
+__virtualname__ = "glance_schema"
+
+LOOK_TIMEOUT = 120  # seconds
+BOOTSTRAP_TIMEOUT = 1800  # seconds; a first schema takes 5 to 20
+
+
+def __virtual__():
+    return __virtualname__
+
+
+def look(settings, want):
+    """
+    What the database holds, compared with what the image knows.
+
+    settings
+        Result of ``glance_settings.get``.
+    want
+        Result of ``glance_container.wanted``.
+
+    Returns ``{"position", "heads_in_database", "heads_of_image", "metadef_namespaces", ...}``;
+    ``position`` is ``empty``, ``current``, ``behind``, ``ahead`` or ``unknown``.
+    """
+    script = __salt__["glance_oneshot.script"]("schema.py")
+    files = __salt__["glance_configuration.files"](settings, want["labels"]["glance.release"])
+    files = __salt__["glance_oneshot.with_command"](files, "schema.py", script)
+    result = __salt__["glance_oneshot.run"](
+        "look", settings, want, files, LOOK_TIMEOUT, data=settings["database_kind"] == "sqlite"
+    )
+    found = __salt__["glance_oneshot.answer"](result, "look at the database")
+    if found.get("error"):
+        raise CommandExecutionError(found["error"])
+    return found
+
+
+def bootstrap(settings, want):
+    """
+    Make the schema in an empty database and load the metadata definitions; else only check it.
+
+    settings
+        Result of ``glance_settings.get``.
+    want
+        Result of ``glance_container.wanted``.
+
+    Returns the changes, empty when there was nothing to do. Raises CommandExecutionError when the
+    schema is not the image's, or the database is not the one in use.
+    """
+    database = settings["database_identity"]
+    before = look(settings, want)
+    moved_from = __salt__["glance_container.facts"]().get("database")
+    problem = refusal(
+        before, database, moved_from, settings["glance_database_move"], want["labels"]
+    )
+    if problem:
+        raise CommandExecutionError(problem)
+    if before["position"] == "current" and before["metadef_namespaces"]:
+        return {}
+    files = __salt__["glance_configuration.files"](settings, want["labels"]["glance.release"])
+    result = __salt__["glance_oneshot.run"](
+        "schema",
+        settings,
+        want,
+        files,
+        BOOTSTRAP_TIMEOUT,
+        data=settings["database_kind"] == "sqlite",
+        environment={"KOLLA_BOOTSTRAP": ""},
+    )
+    after = look(settings, want)
+    # Kolla's bootstrap ends with code 0 even when it found no metadata definitions to load.
+    if result["rc"] or after["position"] != "current" or not after["metadef_namespaces"]:
+        tail = " | ".join(result["output"].strip().splitlines()[-4:])
+        raise CommandExecutionError(
+            f"The bootstrap of {database} ended with code {result['rc']}, schema"
+            f" {after['position']}, {after['metadef_namespaces']} metadata namespaces: {tail}"
+        )
+    return {
+        database: {
+            "old": ", ".join(before["heads_in_database"]) or None,
+            "new": ", ".join(after["heads_in_database"]),
+        }
+    }
+
+
+def refusal(found, database, in_use, move_allowed, labels):
+    """
+    Why this database may not be used as it is, or None. Pure.
+
+    found
+        Result of :py:func:`look`.
+    database
+        The configured database, without credentials.
+    in_use
+        The database of the running container, or None.
+    move_allowed
+        glance:glance_database_move.
+    labels
+        Labels of the wanted container (its release is named).
+
+    Returns a sentence or None.
+    """
+    release = labels["glance.release"]
+    position = found["position"]
+    if position == "empty" and in_use not in (None, database) and not move_allowed:
+        return (
+            f"The running Glance uses {in_use}, and {database} is empty: all images would seem"
+            " gone; point the pillar back, copy the database first, or set"
+            " glance:glance_database_move to yes to start with an empty one."
+        )
+    heads = ", ".join(found["heads_in_database"]) or "none"
+    if position == "behind" and not (_never_used(found) and in_use is None):
+        return (
+            f"The schema in {database} is older ({heads}) than Glance {release} needs: migrate it"
+            " with 'salt-run state.orchestrate glance.orchestrate.upgrade'."
+        )
+    if position == "ahead":
+        return (
+            f"The schema in {database} is newer ({heads}) than Glance {release} knows: name an"
+            " image of that newer release in glance:openstack_release or glance:glance_tag."
+        )
+    if position == "unknown":
+        return (
+            f"What lies in {database} ({heads}) is not a schema of Glance {release}: check"
+            " glance:glance_database_name and glance:glance_database_address."
+        )
+    return None
+
+
+def create_database(settings, want):
+    """
+    Create database, user and grants in MariaDB or MySQL, where they are missing.
+
+    settings
+        Result of ``glance_settings.get``.
+    want
+        Result of ``glance_container.wanted``.
+
+    Returns the changes, empty when all is there. Raises CommandExecutionError.
+    """
+    files = __salt__["glance_configuration.files"](settings, want["labels"]["glance.release"])
+    files = __salt__["glance_oneshot.with_command"](
+        files, "database.py", __salt__["glance_oneshot.script"]("database.py")
+    )
+    order = {
+        "host": settings["glance_database_host"],
+        "port": settings["glance_database_port"],
+        "admin": settings["glance_database_shard_root_user"],
+        "admin_password": settings["database_password"],
+        "database": settings["glance_database_name"],
+        "user": settings["glance_database_user"],
+        "password": settings["glance_database_password"],
+    }
+    body = json.loads(files["config.json"]["text"])
+    body["config_files"].append(
+        {
+            "source": "/var/lib/kolla/config_files/database.json",
+            "dest": "/var/lib/kolla/scripts/database.json",
+            "owner": "root:glance",
+            "perm": "0640",
+        }
+    )
+    files["config.json"] = {"text": json.dumps(body, indent=4) + "\n", "secret": False}
+    files["database.json"] = {"text": json.dumps(order), "secret": True}
+    result = __salt__["glance_oneshot.run"]("database", settings, want, files, LOOK_TIMEOUT)
+    answer = __salt__["glance_oneshot.answer"](result, "create the database")
+    if answer.get("error"):
+        raise CommandExecutionError(answer["error"])
+    return answer["changes"]
+
+
+def _never_used(found):
+    """A schema that no image was ever stored in: the rest of a bootstrap that was cut."""
+    return not found["metadef_namespaces"] and not found["images"]

@@ -1,0 +1,214 @@
+"""
+The glance-api image and container as states.
+"""
+
+from salt.exceptions import CommandExecutionError, SaltInvocationError
+
+__virtualname__ = "glance_container"
+
+
+def __virtual__():
+    return __virtualname__
+
+
+def image_present(name):
+    """
+    Make sure that the image is on this host and that it may replace what runs here.
+
+    Pulls according to ``glance:glance_image_pull``, always before anything is stopped. An image
+    of another OpenStack release than the running one is refused, and so is a container named
+    glance_api that somebody else made.
+
+    name
+        What the state is called in the output.
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": ""}
+    try:
+        settings = __salt__["glance_settings.get"]()
+        reference, pull = settings["glance_api_image_full"], settings["glance_image_pull"]
+        __salt__["glance_engine.available"]()
+        before = __salt__["glance_engine.image"](reference)
+        if not before and pull == "never":
+            raise CommandExecutionError(
+                f"The image {reference} is not on this host and glance:glance_image_pull is never:"
+                " load it ('docker load'), or set glance:glance_image_pull to missing."
+            )
+        if __opts__["test"]:
+            if not before:
+                ret["result"] = None
+                ret["changes"] = {reference: {"old": None, "new": "pulled"}}
+                ret["comment"] = f"The image {reference} would have been pulled."
+                return ret
+        elif pull == "always" or not before:
+            after = __salt__["glance_engine.pull"](reference, settings["glance_image_pull_timeout"])
+            if not before or before["id"] != after["id"]:
+                ret["changes"] = {
+                    reference: {"old": before["id"] if before else None, "new": after["id"]}
+                }
+        found = __salt__["glance_container.release_of"](reference, look_inside=not __opts__["test"])
+        ret["comment"] = f"The image {reference} is on this host."
+        if found:
+            ret["comment"] = (
+                f"The image {reference} is on this host: Glance {found['version']}, OpenStack"
+                f" {found['release']}."
+            )
+            refusal = __salt__["glance_container.refusal"](
+                __salt__["glance_engine.containers"](),
+                __salt__["glance_container.is_foreign"](),
+                found["release"],
+            )
+            if refusal:
+                raise CommandExecutionError(refusal)
+    except (CommandExecutionError, SaltInvocationError) as err:
+        ret.update(result=False, comment=str(err))
+    return ret
+
+
+def running(name):
+    """
+    Make sure that exactly one healthy glance-api container of the wanted spec is in charge.
+
+    A present container is replaced without failing a request (``glance_replace``). When the
+    newcomer is not fit, the old container goes on or comes back and the state fails with the
+    newcomer's last log lines. What a killed run left behind is finished or undone.
+
+    name
+        What the state is called in the output.
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": ""}
+    try:
+        settings = __salt__["glance_settings.get"]()
+        want, files = __salt__["glance_container.desired"](settings, look=not __opts__["test"])
+        if want is None:
+            ret.update(
+                result=None,
+                changes={"glance_api": {"old": None, "new": settings["glance_api_image_full"]}},
+                comment="The container would have been started once its image is here.",
+            )
+            return ret
+        ours = __salt__["glance_engine.containers"]()
+        verdict = __salt__["glance_container.decide"](ours, want["hash"], want["policy"])
+        if verdict["do"] == "nothing":
+            ret["comment"] = "The wanted container runs."
+            return ret
+        ret["changes"] = __salt__["glance_container.announce"](ours, verdict, want)
+        if __opts__["test"]:
+            would = {"start": "started", "finish": "left alone, and the rest of an earlier run ended"}
+            ret["result"] = None
+            ret["comment"] = (
+                f"The container would have been {would.get(verdict['do'], 'replaced')}."
+            )
+            return ret
+        report = __salt__["glance_replace.run"](settings, want, files)
+        ret["comment"] = __salt__["glance_container.describe"](report)
+    except (CommandExecutionError, SaltInvocationError) as err:
+        ret.update(result=False, changes={}, comment=str(err))
+    return ret
+
+
+def absent(name):
+    """
+    Make sure that no glance-api container of ours is left; volumes and database stay.
+
+    Transfers in flight get up to ``glance:glance_drain_timeout`` seconds to end.
+
+    name
+        What the state is called in the output.
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": "No glance-api container is here."}
+    try:
+        settings = __salt__["glance_settings.get"]()
+        ours = [one["name"] for one in __salt__["glance_engine.containers"]()]
+        if not ours:
+            return ret
+        ret["changes"] = {one: {"old": "present", "new": None} for one in ours}
+        if __opts__["test"]:
+            ret["result"] = None
+            ret["comment"] = "The glance-api container would have been stopped and removed."
+            return ret
+        __salt__["glance_replace.retire_all"](settings, settings["glance_drain_timeout"])
+        ret["comment"] = "The glance-api container was stopped and removed; its data was kept."
+    except (CommandExecutionError, SaltInvocationError) as err:
+        ret.update(result=False, changes={}, comment=str(err))
+    return ret
+
+
+def stopped(name):
+    """
+    Make sure that glance-api does not run on this host; the container stays and can be started.
+
+    Transfers in flight get up to ``glance:glance_drain_timeout`` seconds to end.
+
+    name
+        What the state is called in the output.
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": "No glance-api container runs."}
+    try:
+        settings = __salt__["glance_settings.get"]()
+        running_ones = [
+            one["name"]
+            for one in __salt__["glance_engine.containers"]()
+            if one["status"] in ("running", "restarting", "paused")
+        ]
+        if not running_ones:
+            return ret
+        ret["changes"] = {one: {"old": "running", "new": "stopped"} for one in running_ones}
+        if __opts__["test"]:
+            ret["result"] = None
+            ret["comment"] = "The glance-api container would have been stopped."
+            return ret
+        for one in running_ones:
+            __salt__["glance_engine.stop"](one, settings["glance_drain_timeout"])
+        ret["comment"] = "The glance-api container was stopped; apply glance.container to start it."
+    except (CommandExecutionError, SaltInvocationError) as err:
+        ret.update(result=False, changes={}, comment=str(err))
+    return ret
+
+
+def data_absent(name):
+    """
+    Make sure that the images, and a trial's database, are gone. Needs to be asked for twice.
+
+    Removes the volume only when ``glance:glance_remove_data`` is yes *and* the run names the
+    volume: ``pillar='{glance: {confirm: VOLUME}}'``. Without the first it does nothing.
+
+    name
+        What the state is called in the output.
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": "The data is kept."}
+    try:
+        settings = __salt__["glance_settings.get"]()
+        if not settings["glance_remove_data"]:
+            return ret
+        data = settings["glance_file_datadir_volume"]
+        if settings["confirm"] != data:
+            raise CommandExecutionError(
+                f"glance:glance_remove_data is yes, which deletes every image in {data}: confirm"
+                " it on the command line with pillar='{\"glance\": {\"confirm\": \""
+                + data
+                + "\"}}'."
+            )
+        if data.startswith("/"):
+            raise CommandExecutionError(
+                f"The images lie in the folder {data}, which this formula does not delete: remove"
+                " it by hand and set glance:glance_remove_data to no."
+            )
+        volumes = [
+            one
+            for one in (data, "glance_work", "glance_cache")
+            if __salt__["glance_engine.volume_exists"](one)
+        ]
+        if not volumes:
+            ret["comment"] = "The data is gone."
+            return ret
+        ret["changes"] = {one: {"old": "present", "new": None} for one in volumes}
+        if __opts__["test"]:
+            ret["result"] = None
+            ret["comment"] = "The volumes would have been removed with every image in them."
+            return ret
+        for one in volumes:
+            __salt__["glance_engine.remove_volume"](one)
+        ret["comment"] = "The volumes were removed with every image in them."
+    except (CommandExecutionError, SaltInvocationError) as err:
+        ret.update(result=False, changes={}, comment=str(err))
+    return ret

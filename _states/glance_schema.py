@@ -1,0 +1,80 @@
+"""
+Glance's database and its schema as states.
+"""
+
+from salt.exceptions import CommandExecutionError, SaltInvocationError
+
+__virtualname__ = "glance_schema"
+
+
+def __virtual__():
+    return __virtualname__
+
+
+def database_present(name):
+    """
+    Make sure that the database and its user exist in MariaDB or MySQL.
+
+    Does nothing with SQLite and with ``use_preconfigured_databases``; what the running container
+    uses is not looked at again.
+
+    name
+        What the state is called in the output.
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": ""}
+    try:
+        settings = __salt__["glance_settings.get"]()
+        want, _ = __salt__["glance_container.desired"](settings, look=not __opts__["test"])
+        if settings["database_kind"] == "sqlite":
+            ret["comment"] = "SQLite needs no database server."
+        elif settings["use_preconfigured_databases"]:
+            ret["comment"] = "The database is preconfigured (use_preconfigured_databases)."
+        elif want and __salt__["glance_container.serves"](want["hash"]):
+            ret["comment"] = "The running container uses this database."
+        elif __opts__["test"]:
+            ret["result"] = None
+            ret["changes"] = {settings["database_identity"]: "created where it is missing"}
+            ret["comment"] = "The database and its user would have been created where missing."
+        else:
+            ret["changes"] = __salt__["glance_schema.create_database"](settings, want)
+            ret["comment"] = (
+                "The database and its user were made." if ret["changes"] else "They exist."
+            )
+    except (CommandExecutionError, SaltInvocationError) as err:
+        ret.update(result=False, changes={}, comment=str(err))
+    return ret
+
+
+def bootstrapped(name):
+    """
+    Make sure that the database holds the schema of the image; only an empty one is ever changed.
+
+    A schema that is behind or ahead of the image is refused with one sentence, and so is an
+    empty database where the running container uses another one (``glance_database_move``).
+
+    name
+        What the state is called in the output.
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": ""}
+    try:
+        settings = __salt__["glance_settings.get"]()
+        want, _ = __salt__["glance_container.desired"](settings, look=not __opts__["test"])
+        database = settings["database_identity"]
+        if want and __salt__["glance_container.serves"](want["hash"]):
+            ret["comment"] = "The running container uses this schema."
+        elif __opts__["test"]:
+            in_use = __salt__["glance_container.facts"]().get("database")
+            ret["comment"] = f"The schema in {database} would have been checked."
+            if in_use != database:
+                ret["result"] = None
+                ret["changes"] = {database: {"old": in_use, "new": "bootstrapped where empty"}}
+        else:
+            ret["changes"] = __salt__["glance_schema.bootstrap"](settings, want)
+            ret["comment"] = (
+                f"The schema was made in {database}, and the metadata definitions were loaded."
+                if ret["changes"]
+                else f"The schema in {database} is the image's."
+            )
+    except (CommandExecutionError, SaltInvocationError) as err:
+        ret.update(result=False, changes={}, comment=str(err))
+    return ret

@@ -1,0 +1,26 @@
+"""
+The ``glance:`` pillar as a state: valid, or every fault of it in one go.
+"""
+
+__virtualname__ = "glance_settings"
+
+
+def __virtual__():
+    return __virtualname__
+
+
+def valid(name):
+    """
+    Make sure that the pillar can be used; nothing is touched, in either mode.
+
+    name
+        What the state is called in the output.
+    """
+    faults = __salt__["glance_settings.faults"]()
+    if faults:
+        count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+        comment = f"The pillar has {count}, so nothing was touched:\n" + "\n".join(faults)
+        return {"name": name, "result": False, "changes": {}, "comment": comment}
+    notes = __salt__["glance_settings.warnings"]()
+    comment = "\n".join(["The pillar is valid.", *notes])
+    return {"name": name, "result": True, "changes": {}, "comment": comment}

@@ -1,0 +1,20 @@
+# glance-api and its configuration are gone from this host. The data stays, unless
+# glance_remove_data is yes and the run confirms the volume by name.
+
+include:
+  - glance.settings
+
+Glance API container is absent:
+  glance_container.absent:
+    - require:
+      - sls: glance.settings
+
+Glance configuration is absent:
+  glance_configuration.absent:
+    - require:
+      - Glance API container is absent
+
+Glance data is removed where asked for twice:
+  glance_container.data_absent:
+    - require:
+      - Glance API container is absent

@@ -1,0 +1,104 @@
+"""
+Create Glance's database, its user and its grants; runs inside a one-shot container.
+
+Reads its order from a file beside it (host, port, admin, database, user and passwords), prints
+one line of JSON: ``{"changes": {...}}`` or ``{"error": "one sentence"}``. Everything is looked at
+first, so that a second run changes nothing. No global variable of the server is touched.
+"""
+
+import json
+import pathlib
+import sys
+
+import pymysql
+
+
+def main(order):
+    where = f"{order['host']}:{order['port']}"
+    changes = {}
+    try:
+        with _connect(order, order["admin"], order["admin_password"]) as admin:
+            _database(admin, order, changes)
+            _user(admin, order, changes)
+            _grants(admin, order, changes)
+    except pymysql.err.MySQLError as err:
+        code, text = (*err.args, "")[:2]
+        if code in (1044, 1045, 1698):
+            return {
+                "error": f"The database server at {where} refuses {order['admin']}: check"
+                " glance:database_password and glance:glance_database_shard_root_user, or set"
+                " glance:use_preconfigured_databases to yes and create the database yourself."
+            }
+        return {"error": f"The database server at {where} cannot be used ({code}: {text})."}
+    return {"changes": changes}
+
+
+def _database(admin, order, changes):
+    if not _rows(admin, "SHOW DATABASES LIKE %s", order["database"]):
+        admin.cursor().execute(f"CREATE DATABASE {_name(order['database'])} CHARACTER SET utf8mb3")
+        changes[f"database {order['database']}"] = {"old": None, "new": "created"}
+
+
+def _user(admin, order, changes):
+    who = (order["user"], "%")
+    if not _rows(admin, "SELECT 1 FROM mysql.user WHERE user = %s AND host = %s", *who):
+        admin.cursor().execute(
+            "CREATE USER %s@%s IDENTIFIED BY %s", (*who, order["password"])
+        )
+        changes[f"user {order['user']}"] = {"old": None, "new": "created"}
+        return
+    try:
+        _connect(order, order["user"], order["password"]).close()
+    except pymysql.err.OperationalError as err:
+        if err.args[0] != 1045:
+            raise
+        admin.cursor().execute(
+            "ALTER USER %s@%s IDENTIFIED BY %s", (*who, order["password"])
+        )
+        changes[f"user {order['user']}"] = {"old": "another password", "new": "password set"}
+
+
+def _grants(admin, order, changes):
+    pattern = order["database"].replace("_", r"\_")
+    found = _rows(
+        admin,
+        "SELECT 1 FROM mysql.db WHERE user = %s AND host = '%%' AND db IN (%s, %s)"
+        " AND create_priv = 'Y' AND alter_priv = 'Y' AND insert_priv = 'Y'",
+        order["user"],
+        order["database"],
+        pattern,
+    )
+    if not found:
+        admin.cursor().execute(
+            f"GRANT ALL PRIVILEGES ON {_name(order['database'])}.* TO %s@%s", (order["user"], "%")
+        )
+        changes[f"grants on {order['database']}"] = {"old": None, "new": f"all to {order['user']}"}
+
+
+def _connect(order, user, password):
+    return pymysql.connect(
+        host=order["host"],
+        port=int(order["port"]),
+        user=user,
+        password=password,
+        connect_timeout=10,
+        read_timeout=60,
+        autocommit=True,
+    )
+
+
+def _rows(connection, query, *values):
+    with connection.cursor() as cursor:
+        cursor.execute(query, values)
+        return cursor.fetchall()
+
+
+def _name(name):
+    return "`" + name.replace("`", "``") + "`"
+
+
+if __name__ == "__main__":
+    order_file = pathlib.Path(__file__).with_name("database.json")
+    answer = main(json.loads(order_file.read_text(encoding="utf-8")))
+    print(json.dumps(answer))
+    sys.exit(1 if "error" in answer else 0)

@@ -1,0 +1,15 @@
+# Glance, the image service, runs on this host as the pillar says.
+#
+# In order of work: pillar valid, image present, configuration rendered and accepted, database
+# and schema there, container in charge, API answers. With 'enable_glance: no' the service is
+# removed and its data kept.
+
+{%- set enabled = salt['pillar.get']('glance:enable_glance',
+                                     salt['pillar.get']('glance:enable_openstack_core', True)) %}
+
+include:
+{%- if enabled | to_bool %}
+  - glance.container
+{%- else %}
+  - glance.clean
+{%- endif %}

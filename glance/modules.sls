@@ -1,0 +1,17 @@
+# The formula's own modules and states are those of the file server.
+#
+# Salt syncs them only before a highstate; 'state.apply glance' on a new minion would not find
+# them, and after an update of the formula would run the old ones. Included by every other SLS;
+# does nothing when they are up to date. Works with test=True too. No SLS of the formula calls
+# its own modules from Jinja, since the functions of a render are fixed before this one.
+{%- set new = salt['saltutil.sync_modules'](refresh=False) + salt['saltutil.sync_states'](refresh=False) %}
+{%- if new %}
+
+Glance modules are loaded:
+  test.nop:
+    - order: first
+    - reload_modules: True
+{%- else %}
+
+{}
+{%- endif %}
