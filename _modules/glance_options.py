@@ -1,0 +1,327 @@
+"""
+The options that Glance gets from the settings, before the operator's own are laid over them.
+
+Everything here is pure.  :func:`sections` knows what Kolla-Ansible renders and which release
+knows which option; ``glance_configuration`` makes files of it.
+"""
+
+from salt.exceptions import SaltInvocationError
+
+PYTHON = "/var/lib/kolla/venv/bin/python3"
+ETC = "/etc/glance"
+
+#: Directories of the container that are not on the data volume.
+WORK = "/var/lib/glance-work"
+CACHE = "/var/lib/glance-cache"
+
+#: First release (Kolla's) in which something changed.
+UWSGI_SINCE = "2026.1"
+UWSGI_POSSIBLE_SINCE = "2025.1"
+CACHE_READS_API_CONF_SINCE = "2024.1"
+RABBIT_QUEUE_MANAGER_SINCE = "2024.1"
+
+
+def sections(settings, release):
+    """
+    Return the sections of every file in ini form, by file name.
+
+    settings
+        The resolved settings, as ``glance_settings.get`` returns them.
+
+    release
+        OpenStack release of the image, such as ``2026.1``.
+
+    Returns a mapping: file -> section -> option -> value.  A value is a string, a number, a
+    boolean, None (not rendered) or a list (one line per entry).
+
+    Raises SaltInvocationError when the release cannot do what the settings ask for.
+    """
+    result = {
+        "glance-api.conf": _api(settings, release),
+        "glance-image-import.conf": _image_import(),
+    }
+    if uses_uwsgi(settings, release):
+        result["glance-api-uwsgi.ini"] = {"uwsgi": _uwsgi(settings)}
+    if settings.get("enable_glance_image_cache"):
+        result["glance-cache.conf"] = _cache(settings, release, result["glance-api.conf"])
+    if any(store["type"] == "swift" for store in settings["stores"]):
+        result["glance-swift.conf"] = {"swift": _swift(settings)}
+    return result
+
+
+def uses_uwsgi(settings, release):
+    """
+    Tell whether glance-api is served by uWSGI (else by its own eventlet server).
+
+    settings, release
+        As for :func:`sections`.
+
+    Raises SaltInvocationError when backend TLS is asked of a release that cannot do it.
+    """
+    if release >= UWSGI_SINCE:
+        return True
+    if not settings.get("glance_enable_tls_backend"):
+        return False
+    if release >= UWSGI_POSSIBLE_SINCE:
+        return True
+    raise SaltInvocationError(
+        f"glance:glance_enable_tls_backend needs an image of {UWSGI_POSSIBLE_SINCE} or newer, "
+        f"this one is {release}: switch it off or terminate TLS at the load balancer."
+    )
+
+
+def command(settings, release):
+    """
+    Return the command that serves Glance in an image of a release.
+
+    settings, release
+        As for :func:`sections`.
+
+    Raises SaltInvocationError when the release cannot do what the settings ask for.
+    """
+    if uses_uwsgi(settings, release):
+        return f"uwsgi {ETC}/glance-api-uwsgi.ini"
+    return "glance-api"
+
+
+def _api(settings, release):
+    """Return the sections of glance-api.conf in Kolla's order, before any override."""
+    get = settings.get
+    cache = get("enable_glance_image_cache")
+    default = {
+        "debug": get("glance_logging_debug", False),
+        "log_file": "/var/log/kolla/glance/glance-api.log",
+        # Also without import proxying: the node's identity in the cache and in staging.
+        "worker_self_reference_url": settings["self_url"],
+        "enabled_backends": ", ".join(f"{s['name']}:{s['type']}" for s in settings["stores"]),
+    }
+    if not uses_uwsgi(settings, release):
+        # An idle connection that is kept open would keep a retiring container busy.
+        default.update(
+            bind_host=settings["api_address"],
+            bind_port=settings["glance_api_listen_port"],
+            workers=get("glance_api_workers"),
+            http_keepalive=False,
+        )
+    if get("glance_enable_property_protection"):
+        default["property_protection_file"] = f"{ETC}/property-protections-rules.conf"
+    if get("rpc_transport_url"):
+        default["transport_url"] = _value(get("rpc_transport_url"))
+    if cache:
+        default["image_cache_max_size"] = get("glance_cache_max_size")
+        default["image_cache_dir"] = CACHE
+
+    sections = {"DEFAULT": default, "database": _database(settings)}
+    flavor = []
+    if get("keystone"):
+        sections["keystone_authtoken"] = _authtoken(settings)
+        flavor.append("keystone")
+    if cache:
+        flavor.append("cachemanagement")
+    sections["paste_deploy"] = {"flavor": "+".join(flavor)}
+    sections["glance_store"] = {"default_backend": settings["default_store"]}
+    for store in settings["stores"]:
+        sections[store["name"]] = {
+            name: _value(value) for name, value in store.get("options", {}).items()
+        }
+    for name, directory in (("tasks", "tasks_work_dir"), ("staging", "staging")):
+        sections[f"os_glance_{name}_store"] = {"filesystem_store_datadir": f"{WORK}/{directory}"}
+    sections["oslo_middleware"] = {"enable_proxy_headers_parsing": True}
+    sections["oslo_concurrency"] = {"lock_path": f"{WORK}/tmp"}
+    sections.update(_messaging(settings, release))
+    if uses_uwsgi(settings, release):
+        # Under uWSGI sys.executable is uWSGI, which cannot run the helpers of image conversion.
+        sections["wsgi"] = {"python_interpreter": PYTHON}
+    if get("enable_osprofiler"):
+        sections["profiler"] = {
+            "enabled": True,
+            "trace_sqlalchemy": True,
+            "hmac_keys": _value(get("osprofiler_secret")),
+            "connection_string": _value(get("osprofiler_backend_connection_string")),
+        }
+    if get("enable_barbican"):
+        sections["barbican"] = {
+            "auth_endpoint": get("keystone_internal_url"),
+            "barbican_endpoint_type": "internal",
+            "verify_ssl_path": get("openstack_cacert"),
+        }
+    if get("horizon_public_endpoint"):
+        sections["cors"] = {"allowed_origin": get("horizon_public_endpoint")}
+    return sections
+
+
+def _database(settings):
+    section = {"connection": _value(settings["database_connection"])}
+    if settings["database_kind"] == "mysql":
+        section["connection_recycle_time"] = settings.get("database_connection_recycle_time", 10)
+        section["max_pool_size"] = settings.get("database_max_pool_size", 1)
+    section["max_retries"] = -1
+    return section
+
+
+def _authtoken(settings):
+    get = settings.get
+    section = {
+        "service_type": "image",
+        "www_authenticate_uri": get("keystone_public_url"),
+        "auth_url": get("keystone_internal_url"),
+        "auth_type": "password",
+        "project_domain_id": get("default_project_domain_id", "default"),
+        "user_domain_id": get("default_user_domain_id", "default"),
+        "project_name": "service",
+        "username": _value(get("glance_keystone_user", "glance")),
+        "password": _value(get("glance_keystone_password")),
+        "cafile": get("openstack_cacert"),
+        "region_name": get("openstack_region_name", "RegionOne"),
+    }
+    servers = get("memcached_servers")
+    if servers:
+        section["memcache_security_strategy"] = get("memcache_security_strategy", "ENCRYPT")
+        section["memcache_secret_key"] = _value(get("memcache_secret_key"))
+        section["memcached_servers"] = ",".join(servers)
+    return section
+
+
+def _messaging(settings, release):
+    get = settings.get
+    topics = [t["name"] for t in get("glance_notification_topics") or [] if t.get("enabled")]
+    notify = {"driver": "messagingv2" if topics else "noop"}
+    if topics:
+        notify["topics"] = ",".join(topics)
+    if get("notify_transport_url"):
+        notify["transport_url"] = _value(get("notify_transport_url"))
+    sections = {"oslo_messaging_notifications": notify}
+    if not get("rpc_transport_url") and not get("notify_transport_url"):
+        return sections
+    rabbit = {"heartbeat_in_pthread": False, "rabbit_quorum_queue": True}
+    if get("om_enable_rabbitmq_tls"):
+        rabbit.update(ssl=True, ssl_ca_file=get("om_rabbitmq_cacert"))
+    if release >= RABBIT_QUEUE_MANAGER_SINCE:
+        rabbit.update(use_queue_manager=True, rabbit_transient_quorum_queue=True)
+        if get("om_enable_rabbitmq_stream_fanout"):
+            rabbit.update(
+                rabbit_stream_fanout=True,
+                rabbit_qos_prefetch_count=get("om_rabbitmq_qos_prefetch_count", 1),
+            )
+    sections["oslo_messaging_rabbit"] = rabbit
+    return sections
+
+
+def _image_import():
+    """Return the sections of glance-image-import.conf.
+
+    Glance's import methods stay as they are by default, web-download too: users of image
+    import expect it.  What makes it dangerous is that a user chooses an address which the
+    host of the API can reach and he cannot.  So addresses that only the host itself or its
+    cloud's metadata service answer on are refused, and ports as Glance does by default.
+    """
+    own = "localhost,127.0.0.1,0.0.0.0,::1,::,169.254.169.254,fe80::a9fe:a9fe"
+    filters = {
+        "allowed_schemes": "[http,https]",
+        "allowed_ports": "[80,443]",
+        "disallowed_hosts": f"[{own}]",
+    }
+    return {"import_filtering_opts": filters}
+
+
+def _cache(settings, release, api):
+    """Return the sections of glance-cache.conf.
+
+    Up to 2023.2 the cache tools read this file alone, so it repeats what they need of
+    glance-api.conf (whose sections ``api`` are); newer ones read glance-api.conf before it.
+    """
+    default = {
+        "debug": settings.get("glance_logging_debug", False),
+        "log_file": "/var/log/kolla/glance/glance-cache.log",
+        "image_cache_max_size": settings.get("glance_cache_max_size"),
+        "image_cache_dir": CACHE,
+    }
+    if release >= CACHE_READS_API_CONF_SINCE:
+        return {"DEFAULT": default}
+    names = [store["name"] for store in settings["stores"]]
+    names += ["glance_store", "os_glance_tasks_store", "os_glance_staging_store"]
+    names += ["oslo_concurrency"]
+    for option in ("worker_self_reference_url", "enabled_backends"):
+        default[option] = api["DEFAULT"][option]
+    copied = {name: dict(api[name]) for name in api if name in names}
+    return {"DEFAULT": default, **copied}
+
+
+def _uwsgi(settings):
+    """Return what stands in glance-api-uwsgi.ini.
+
+    Two things differ from Kolla's: the workers accept connections themselves (no router
+    process that cuts them when it stops), and the port can be shared with a second container,
+    which is how one container takes over from another.
+    """
+    listen = settings["listen"]
+    section = {
+        "add-header": "Connection: close",
+        "buffer-size": 65535,
+        "chunked-input-limit": 64 * 1024 * 1024,
+        "die-on-term": True,
+        "enable-threads": True,
+        "exit-on-reload": False,
+        "hook-master-start": "unix_signal:15 gracefully_kill_them_all",
+    }
+    if settings.get("glance_enable_tls_backend"):
+        section["https-socket"] = f"{listen},{ETC}/certs/glance-cert.pem,{ETC}/certs/glance-key.pem"
+    else:
+        section["http-socket"] = listen
+    section.update(
+        {
+            "lazy-apps": True,
+            "logto2": "/var/log/kolla/glance/glance-api-uwsgi.log",
+            "logfile-chmod": 644,
+            "master": True,
+            "module": "glance.wsgi.api:application",
+            "need-app": True,
+            "plugins-dir": "/usr/lib64/uwsgi"
+            if settings.get("kolla_base_distro", "debian") not in ("debian", "ubuntu")
+            else "/usr/lib/uwsgi/plugins",
+            "plugins": "python3",
+            "processes": settings.get("glance_api_workers"),
+            "reuse-port": True,
+            "socket-timeout": 30,
+            "thunder-lock": True,
+            "uid": "glance",
+            "worker-reload-mercy": 80,
+            "wsgi-manage-chunked-input": True,
+        }
+    )
+    if settings.get("kolla_enable_tls_internal") and settings.get("openstack_cacert"):
+        cafile = settings["openstack_cacert"]
+        section["env"] = [f"REQUESTS_CA_BUNDLE={cafile}", f"SSL_CERT_FILE={cafile}"]
+    return section
+
+
+def _swift(settings):
+    """Return the reference that the Swift store reads, as Kolla-Ansible rendered it."""
+    get = settings.get
+    reference = {
+        "auth_version": 3,
+        "auth_address": f"{get('keystone_internal_url')}/v3",
+        "user": f"service:{get('glance_keystone_user', 'glance')}",
+        "key": get("glance_keystone_password"),
+        "project_domain_id": get("default_project_domain_id", "default"),
+        "user_domain_id": get("default_user_domain_id", "default"),
+        "cafile": get("openstack_cacert") or None,
+    }
+    # Glance reads this file with interpolation: a single % would stop the API.
+    return {
+        name: str(value).replace("%", "%%")
+        for name, value in reference.items()
+        if value is not None
+    }
+
+
+def _value(value):
+    """Return a setting as oslo.config must find it, so that it reads the same text again."""
+    if value is None or isinstance(value, (bool, int)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [_value(entry) for entry in value]
+    text = str(value).replace("$", "$$")
+    if text != text.strip() or (len(text) > 1 and text[0] == text[-1] and text[0] in "\"'"):
+        return f'"{text}"'
+    return text
