@@ -201,12 +201,12 @@ def unfinished(settings=None, since=None, probe=False, only=None, staged=None, t
         staged = _staged_files()
     found = {"tasks": [], "images": []}
     for task_id in only:
-        task = _find(settings, f"/v2/tasks/{task_id}", probe, timeout)
+        task = _find(settings, "tasks", task_id, probe, timeout)
         if not task or not _runs_here(task, staged, time.time()):
             continue
         found["tasks"].append(task_id)
         image_id = _image_of(task)
-        image = image_id and _find(settings, f"/v2/images/{image_id}", probe, timeout)
+        image = image_id and _find(settings, "images", image_id, probe, timeout)
         if image:
             found["images"].append({key: image.get(key) for key in ("id", "name", "status")})
     return found
@@ -425,7 +425,8 @@ def _open_tasks(settings, since, probe, timeout):
     return ids
 
 
-def _find(settings, path, probe, timeout):
+def _find(settings, kind, number, probe, timeout):
+    path = f"/v2/{kind}/{urllib.parse.quote(number, safe='')}"
     answer = _call(settings, "show", "GET", path, (200, 404), probe, timeout)
     return json.loads(answer["body"]) if answer["status"] == 200 else None
 
