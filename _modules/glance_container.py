@@ -29,7 +29,7 @@ def __virtual__():
     return __virtualname__
 
 
-def wanted(settings, image, config_digest):
+def wanted(settings, image, config_digest, timezone=None):
     """
     The container that the pillar asks for. Pure.
 
@@ -39,13 +39,15 @@ def wanted(settings, image, config_digest):
         Result of :py:func:`release_of`: ``{"id", "release", "version"}``.
     config_digest
         Digest of the configuration files.
+    timezone
+        Name of the host's time zone, or None.
 
     Returns ``{"hash", "name", "policy", "spec", "labels"}``; ``spec`` holds the Docker SDK's
     arguments. Kolla: ansible/roles/glance/defaults/main.yml (service glance-api).
     """
     spec = {
         "image": settings["glance_api_image_full"],
-        "environment": _environment(settings),
+        "environment": _environment(settings, timezone),
         "volumes": _volumes(settings),
         "network_mode": "host",
         "privileged": settings["needs_privileged"],
@@ -157,7 +159,8 @@ def desired(settings, look=True):
     if image is None:
         return None, None
     files = __salt__["glance_configuration.files"](settings, image["release"])
-    return wanted(settings, image, __salt__["glance_configuration.digest"](files)), files
+    digest = __salt__["glance_configuration.digest"](files)
+    return wanted(settings, image, digest, _timezone()), files
 
 
 def serves(spec_hash):
@@ -213,8 +216,9 @@ def describe(report):
         "hand-over": "The container was replaced by hand-over",
         "drain": f"The container was replaced by draining it first, because {report['why']}",
     }[report["how"]]
-    cut = f" Cut at glance:glance_drain_timeout: {'; '.join(report['cut'])}." if report["cut"] else ""
-    return f"{said.rstrip('.')} ({took}).{cut}"
+    cut = "; ".join(report["cut"])
+    ending = f" Cut at glance:glance_drain_timeout: {cut}." if cut else ""
+    return f"{said.rstrip('.')} ({took}).{ending}"
 
 
 def refusal(containers, foreign, release):
@@ -260,6 +264,20 @@ def changes(old_summary, new_summary):
         for key in sorted({*old, *new})
         if old.get(key) != new.get(key)
     }
+
+
+def pull(settings):
+    """
+    Pull the image that the settings name, with their login for the registry.
+
+    settings
+        Result of ``glance_settings.get``.
+    """
+    user = settings["docker_registry_username"]
+    login = {"username": user, "password": settings["docker_registry_password"]} if user else None
+    return __salt__["glance_engine.pull"](
+        settings["glance_api_image_full"], settings["docker_client_timeout"], login
+    )
 
 
 def facts():
@@ -383,17 +401,26 @@ def _start(containers):
     }
 
 
-def _environment(settings):
-    # Kolla: ansible/roles/glance/defaults/main.yml; COPY_ALWAYS, so that a restart reads the
-    # container's own snapshot again.
+def _environment(settings, timezone):
+    # COPY_ALWAYS, so that a restart reads the container's own snapshot again.
     environment = {
         "KOLLA_CONFIG_STRATEGY": settings["config_strategy"],
         "KOLLA_SERVICE_NAME": "glance-api",
-        **settings["container_proxy"],
+        **settings["glance_api_container_proxy"],
     }
-    if settings["timezone"]:
-        environment["TZ"] = settings["timezone"]
+    if timezone:
+        environment["TZ"] = timezone
     return environment
+
+
+def _timezone():
+    """The host's time zone, from where Kolla takes it (kolla_container_worker.py)."""
+    try:
+        with open("/etc/timezone", encoding="utf-8") as file:
+            return file.read().strip() or None
+    except FileNotFoundError:
+        _, found, zone = os.path.realpath("/etc/localtime").partition("/zoneinfo/")
+        return zone if found else None
 
 
 def _volumes(settings):
@@ -401,21 +428,24 @@ def _volumes(settings):
         f"{settings['glance_file_datadir_volume']}:/var/lib/glance/",
         "glance_work:/var/lib/glance-work/",
         "kolla_logs:/var/log/kolla/",
+        "/dev/shm:/dev/shm",
     ]
     if settings["enable_glance_image_cache"]:
         volumes.append("glance_cache:/var/lib/glance-cache/")
+    if settings["enable_cinder_backend_iscsi"] and settings["enable_cinder"]:
+        volumes.append("iscsi_info:/etc/iscsi")
     if settings["needs_privileged"]:
         # Cinder attaches volumes as block devices (Kolla: enable_cinder_backend_privileged).
-        volumes += ["/dev:/dev", "/run:/run:shared"]
-    return volumes + settings["glance_extra_volumes"] + settings["glance_api_extra_volumes"]
+        volumes.append("/dev:/dev")
+    return volumes + settings["glance_api_extra_volumes"]
 
 
 def _healthcheck(settings):
-    if not settings["enable_container_healthchecks"]:
+    if not settings["glance_api_enable_healthchecks"]:
         return {"test": ["NONE"]}
     second = 1_000_000_000
     return {
-        "test": ["CMD-SHELL", f"healthcheck_curl {settings['self_url']}/healthcheck"],
+        "test": settings["glance_api_healthcheck_test"],
         "interval": settings["glance_api_healthcheck_interval"] * second,
         "timeout": settings["glance_api_healthcheck_timeout"] * second,
         "retries": settings["glance_api_healthcheck_retries"],

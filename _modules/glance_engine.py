@@ -10,6 +10,8 @@ else of ``DOCKER_HOST``, else the local socket.
 """
 
 import contextlib
+import glob
+import os
 import time
 import uuid
 
@@ -72,14 +74,16 @@ def image(reference):
     return {"id": attrs["Id"], "labels": config.get("Labels") or {}, "user": config.get("User")}
 
 
-def pull(reference, timeout):
+def pull(reference, timeout, login=None):
     """
     Pull an image; running containers are not touched.
 
     reference
         Name with tag or digest.
     timeout
-        Seconds after which the pull is given up.
+        Seconds without any progress after which the pull is given up.
+    login
+        ``{"username", "password"}`` for the registry, or None.
 
     Returns the same as :py:func:`image`. Raises CommandExecutionError.
 
@@ -87,25 +91,21 @@ def pull(reference, timeout):
 
     .. code-block:: bash
 
-        salt '*' glance_engine.pull quay.io/openstack.kolla/glance-api:2026.2-debian-trixie 600
+        salt '*' glance_engine.pull quay.io/openstack.kolla/glance-api:2026.2-debian-trixie 120
     """
     import docker
     import docker.errors
     import requests.exceptions
 
-    deadline = time.monotonic() + timeout
     # A client of its own: its read timeout ends a pull of which nothing is heard any more.
     api = docker.APIClient(base_url=_url(), version="auto", timeout=timeout)
     name, tag = _split(reference)
     failure = None
     try:
-        for event in api.pull(name, tag=tag, stream=True, decode=True):
+        for event in api.pull(name, tag=tag, stream=True, decode=True, auth_config=login):
             failure = event.get("error", failure)
-            if time.monotonic() > deadline:
-                failure = f"it did not end within {timeout} seconds"
-                break
     except requests.exceptions.RequestException:
-        failure = f"it did not end within {timeout} seconds"
+        failure = f"nothing was heard for {timeout} seconds"
     except docker.errors.APIError as err:
         failure = err.explanation or str(err)
     finally:
@@ -113,8 +113,8 @@ def pull(reference, timeout):
     found = None if failure else image(reference)
     if not found:
         raise CommandExecutionError(
-            f"The image {reference} cannot be pulled ({_one_line(failure)}): check glance:glance_tag,"
-            " glance:docker_registry and the registry itself."
+            f"The image {reference} cannot be pulled ({_one_line(failure)}): check"
+            " glance:glance_tag, glance:docker_registry and the registry itself."
         )
     return found
 
@@ -180,7 +180,7 @@ def inspect(name):
         "health": (state.get("Health") or {}).get("Status"),
         "restart_policy": attrs["HostConfig"]["RestartPolicy"]["Name"] or "no",
         "mounts": [
-            {"source": one.get("Name") or one.get("Source"), "target": one["Destination"]}
+            {"target": one["Destination"].rstrip("/"), "path": one.get("Source")}
             for one in attrs.get("Mounts", [])
         ],
     }
@@ -278,41 +278,39 @@ def restart_policy(name, policy):
 
 def pids(name):
     """
-    The process ids of a container, as the host sees them; none when it does not run.
+    The main process of a container, as the host sees it, in a list; empty when it does not run.
 
     name
         Container name.
     """
-    import docker.errors
-
-    with _sentences(f"list the processes of {name}"):
-        try:
-            top = _client().api.top(name, ps_args="-o pid")
-        except (docker.errors.NotFound, docker.errors.APIError) as err:
-            if err.status_code in (404, 409, 500) and not (inspect(name) or {}).get("running"):
-                return []
-            raise
-    column = top["Titles"].index("PID")
-    return [int(row[column]) for row in top["Processes"]]
+    present = inspect(name)
+    return [present["pid"]] if present and present["running"] else []
 
 
-def logs(name, lines=15):
+def logs(name, lines=12):
     """
-    The last lines that a container wrote.
+    The last words of a container: what it printed, and what it wrote into Kolla's log folder.
 
     name
         Container name.
     lines
-        How many.
+        How many of each.
     """
     import docker.errors
 
     with _sentences(f"read the log of {name}"):
         try:
-            raw = _client().api.logs(name, tail=lines)
+            printed = _client().api.logs(name, tail=lines).decode("utf-8", "replace")
         except docker.errors.NotFound:
             return ""
-    return raw.decode("utf-8", "replace").strip()
+    # kolla_start traces itself with lines that begin with a plus.
+    told = [line for line in printed.splitlines() if line.strip() and line[0] != "+"]
+    for folder in (
+        one["path"] for one in inspect(name)["mounts"] if one["target"] == "/var/log/kolla"
+    ):
+        for path in sorted(glob.glob(f"{folder}/glance/glance-api*.log")):
+            told += _tail(path, lines)
+    return "\n".join(told)
 
 
 def execute(name, command, user="root"):
@@ -440,9 +438,14 @@ def volume_exists(name):
     return True
 
 
-def _url():
-    import os
+def _tail(path, lines):
+    with open(path, "rb") as file:
+        file.seek(max(0, os.path.getsize(path) - lines * 400))
+        text = file.read().decode("utf-8", "replace")
+    return [line[:400] for line in text.splitlines()[-lines:]]
 
+
+def _url():
     return (
         __opts__.get("docker.url") or os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
     )

@@ -110,10 +110,10 @@ def _hand_over(settings, want, files, incumbent, newcomer):
         ) from err
     clock.lap("newcomer healthy")
     began = __salt__["glance_engine.inspect"](incumbent)["started_at"]
-    steering.newcomer()
+    handshakes = steering.newcomer()
     _in_charge(name, incumbent, want["policy"])
     try:
-        cut = _let_it_end(settings, incumbent, steering, began)
+        cut = _let_it_end(settings, incumbent, began, handshakes, successor=name)
     except CommandExecutionError as err:
         # The newcomer died after the switch: its listener is gone, so the kernel already gives
         # everything to the incumbent again.
@@ -138,7 +138,7 @@ def _drain_first(settings, want, files, incumbent, why):
     clock, name = _Clock(), want["name"]
     began = __salt__["glance_engine.inspect"](incumbent)["started_at"]
     __salt__["glance_api.drain"]()
-    cut = _let_it_end(settings, incumbent, None, began)
+    cut = _let_it_end(settings, incumbent, began)
     clock.lap("transfers ended")
     __salt__["glance_engine.stop"](incumbent, _stop_timeout(settings, clock))
     clock.lap("incumbent stopped")
@@ -192,9 +192,7 @@ def _why_drain(settings, incumbent):
     strategy = settings["glance_replace_strategy"]
     if strategy == "drain":
         return "glance:glance_replace_strategy says drain"
-    reason = __salt__["glance_handover.unsupported"](
-        __salt__["glance_engine.pids"](incumbent), *_address(settings)
-    )
+    reason = __salt__["glance_handover.unsupported"](_pids(incumbent), *_address(settings))
     if reason and strategy == "handover":
         raise CommandExecutionError(
             f"The hand-over that glance:glance_replace_strategy asks for cannot work: {reason}"
@@ -271,43 +269,34 @@ def _take_the_name(name):
         __salt__["glance_engine.rename"](name, NAME)
 
 
-def _let_it_end(settings, name, steering, began):
+def _let_it_end(settings, name, began, handshakes=None, successor=None):
     """
     Wait for the transfers, then for the background imports, of a container that gets no new
     connection; up to glance_drain_timeout. Returns sentences about what had to be cut.
     """
     deadline = time.monotonic() + settings["glance_drain_timeout"]
-    address = _address(settings)
-    handshakes = __salt__["glance_handover.in_flight"](
-        __salt__["glance_engine.pids"](name), *address
-    )["handshakes"]
-    while True:
-        idle = __salt__["glance_handover.wait_until_idle"](
-            __salt__["glance_engine.pids"](name), *address, timeout=1, handshakes=handshakes
-        )
-        if steering:
-            steering.newcomer()
-            _must_run(steering.newcomer_name)
-        if idle["idle"] or time.monotonic() > deadline:
-            break
-    cut = []
-    if not idle["idle"]:
-        cut.append(f"{idle['connections']} transfers")
-    waiting = _unfinished(settings, began)
+    idle = __salt__["glance_handover.wait_until_idle"](
+        _pids(name),
+        *_address(settings),
+        timeout=settings["glance_drain_timeout"],
+        handshakes=handshakes,
+        successor=_pids(successor) if successor else None,
+    )
+    if successor:
+        _must_run(successor)
+    cut = [] if idle["idle"] else [f"{idle['connections']} transfers"]
+    work = __salt__["glance_api.unfinished"](settings, since=began)
+    waiting = work["tasks"]
     while waiting and time.monotonic() < deadline:
         time.sleep(POLL)
-        if steering:
-            steering.newcomer()
-            _must_run(steering.newcomer_name)
-        waiting &= _unfinished(settings, began)
-    return cut + [f"the {one}" for one in sorted(waiting)]
-
-
-def _unfinished(settings, began):
-    work = __salt__["glance_api.unfinished"](settings, since=began)
-    return {f"task {one}" for one in work["tasks"]} | {
-        f"import of image {one['id']}" for one in work["images"]
-    }
+        if successor:
+            _must_run(successor)
+        work = __salt__["glance_api.unfinished"](settings, since=began, only=waiting)
+        waiting = work["tasks"]
+    if waiting:
+        cut += [f"the import of image {one['id']}" for one in work["images"]]
+        cut = cut or [f"{len(waiting)} tasks"]
+    return cut
 
 
 def _stop_timeout(settings, clock):
@@ -346,23 +335,16 @@ def _retire(settings, name, survivor):
     if present and present["running"] and survivor:
         steering = _Steering(settings, survivor, name)
         steering.incumbent()
-        deadline = time.monotonic() + settings["glance_drain_timeout"]
-        idle = False
-        while not idle and time.monotonic() < deadline:
-            idle = __salt__["glance_handover.wait_until_idle"](
-                __salt__["glance_engine.pids"](name), *_address(settings), timeout=1
-            )["idle"]
-            steering.incumbent()
         __salt__["glance_engine.restart_policy"](name, "no")
+        _let_it_end(settings, name, present["started_at"], successor=survivor)
         __salt__["glance_engine.stop"](name, MERCY)
         steering.release()
     __salt__["glance_engine.remove"](name)
 
 
 def _listeners(settings, name):
-    return __salt__["glance_handover.listeners"](
-        __salt__["glance_engine.pids"](name), *_address(settings)
-    )
+    pids = _pids(name)
+    return __salt__["glance_handover.listeners"](pids, *_address(settings)) if pids else []
 
 
 def _address(settings):
@@ -370,9 +352,9 @@ def _address(settings):
 
 
 def _snapshots_in_use(settings, want):
-    return [
-        one["labels"].get("glance.spec") for one in __salt__["glance_engine.containers"]()
-    ] + [want["hash"]]
+    return [one["labels"].get("glance.spec") for one in __salt__["glance_engine.containers"]()] + [
+        want["hash"]
+    ]
 
 
 class _Clock:
@@ -390,32 +372,35 @@ class _Steering:
     """Who of two containers on one address gets the new connections."""
 
     def __init__(self, settings, incumbent, newcomer):
-        self._address = _address(settings)
-        self._incumbent, self.newcomer_name = incumbent, newcomer
+        self._settings, self._address = settings, _address(settings)
+        self._incumbent, self._newcomer = incumbent, newcomer
 
     def probe(self):
         """All to the incumbent, our probes (by source port) to the newcomer."""
-        self._steer(self._incumbent, self.newcomer_name, probe=True)
+        probe = _pids(self._newcomer) if _listeners(self._settings, self._newcomer) else None
+        self._steer(self._incumbent, self._newcomer, probe)
 
     def incumbent(self):
         """All to the incumbent."""
-        self._steer(self._incumbent, self.newcomer_name)
+        self._steer(self._incumbent, self._newcomer)
 
     def newcomer(self):
-        """All to the newcomer."""
-        self._steer(self.newcomer_name, self._incumbent)
+        """All to the newcomer; returns handshakes that may still end up at the incumbent."""
+        return self._steer(self._newcomer, self._incumbent)
 
     def release(self):
         """The kernel's own choice again, which with one listener is that one."""
-        for name in (self._incumbent, self.newcomer_name):
-            pids = _pids(name)
-            if pids:
-                __salt__["glance_handover.release"](pids, *self._address)
+        for name in (self._incumbent, self._newcomer):
+            if _listeners(self._settings, name):
+                __salt__["glance_handover.release"](_pids(name), *self._address)
 
-    def _steer(self, to, other, probe=False):
-        __salt__["glance_handover.steer"](_pids(to), _pids(other), *self._address, probe=probe)
+    def _steer(self, to, other, probe=None):
+        if not _listeners(self._settings, to):
+            return []  # it died: the kernel already gives everything to the other one
+        return __salt__["glance_handover.steer"](
+            _pids(to), *self._address, fallback=_pids(other), probe=probe
+        )["handshakes"]
 
 
 def _pids(name):
-    present = __salt__["glance_engine.inspect"](name)
-    return __salt__["glance_engine.pids"](name) if present and present["running"] else []
+    return __salt__["glance_engine.pids"](name)

@@ -40,7 +40,7 @@ def image_present(name):
                 ret["comment"] = f"The image {reference} would have been pulled."
                 return ret
         elif pull == "always" or not before:
-            after = __salt__["glance_engine.pull"](reference, settings["glance_image_pull_timeout"])
+            after = __salt__["glance_container.pull"](settings)
             if not before or before["id"] != after["id"]:
                 ret["changes"] = {
                     reference: {"old": before["id"] if before else None, "new": after["id"]}
@@ -93,7 +93,7 @@ def running(name):
             return ret
         ret["changes"] = __salt__["glance_container.announce"](ours, verdict, want)
         if __opts__["test"]:
-            would = {"start": "started", "finish": "left alone, and the rest of an earlier run ended"}
+            would = {"start": "started", "finish": "kept, and an earlier run finished"}
             ret["result"] = None
             ret["comment"] = (
                 f"The container would have been {would.get(verdict['do'], 'replaced')}."
@@ -115,7 +115,7 @@ def absent(name):
     name
         What the state is called in the output.
     """
-    ret = {"name": name, "result": True, "changes": {}, "comment": "No glance-api container is here."}
+    ret = {"name": name, "result": True, "changes": {}, "comment": "No glance-api is here."}
     try:
         settings = __salt__["glance_settings.get"]()
         ours = [one["name"] for one in __salt__["glance_engine.containers"]()]
@@ -184,9 +184,7 @@ def data_absent(name):
         if settings["confirm"] != data:
             raise CommandExecutionError(
                 f"glance:glance_remove_data is yes, which deletes every image in {data}: confirm"
-                " it on the command line with pillar='{\"glance\": {\"confirm\": \""
-                + data
-                + "\"}}'."
+                f' it on the command line with pillar=\'{{"glance": {{"confirm": "{data}"}}}}\'.'
             )
         if data.startswith("/"):
             raise CommandExecutionError(

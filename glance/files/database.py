@@ -42,9 +42,7 @@ def _database(admin, order, changes):
 def _user(admin, order, changes):
     who = (order["user"], "%")
     if not _rows(admin, "SELECT 1 FROM mysql.user WHERE user = %s AND host = %s", *who):
-        admin.cursor().execute(
-            "CREATE USER %s@%s IDENTIFIED BY %s", (*who, order["password"])
-        )
+        admin.cursor().execute("CREATE USER %s@%s IDENTIFIED BY %s", (*who, order["password"]))
         changes[f"user {order['user']}"] = {"old": None, "new": "created"}
         return
     try:
@@ -52,9 +50,7 @@ def _user(admin, order, changes):
     except pymysql.err.OperationalError as err:
         if err.args[0] != 1045:
             raise
-        admin.cursor().execute(
-            "ALTER USER %s@%s IDENTIFIED BY %s", (*who, order["password"])
-        )
+        admin.cursor().execute("ALTER USER %s@%s IDENTIFIED BY %s", (*who, order["password"]))
         changes[f"user {order['user']}"] = {"old": "another password", "new": "password set"}
 
 

@@ -1,0 +1,111 @@
+"""The container that settings ask for, and what a difference between two of them is called."""
+
+import json
+
+import glance_container
+import pytest
+
+pytestmark = pytest.mark.one_host
+
+IMAGE = {"id": "sha256:1", "release": "2026.2", "version": "33.0.0"}
+SETTINGS = {
+    "glance_api_image_full": "registry/glance-api:2026.2",
+    "glance_file_datadir_volume": "glance",
+    "glance_api_extra_volumes": [],
+    "glance_api_container_proxy": {},
+    "glance_api_dimensions": {"ulimits": {"nofile": {"soft": 10, "hard": 20}}},
+    "glance_api_enable_healthchecks": True,
+    "glance_api_healthcheck_test": ["CMD-SHELL", "healthcheck_curl http://127.0.0.1:9292/h"],
+    "glance_api_healthcheck_interval": 30,
+    "glance_api_healthcheck_timeout": 30,
+    "glance_api_healthcheck_retries": 3,
+    "glance_api_healthcheck_start_period": 5,
+    "enable_glance_image_cache": False,
+    "enable_cinder": False,
+    "enable_cinder_backend_iscsi": False,
+    "needs_privileged": False,
+    "config_strategy": "COPY_ALWAYS",
+    "docker_restart_policy": "unless-stopped",
+    "database_identity": "sqlite:///var/lib/glance/glance.sqlite",
+    "snapshot_dir": "/etc/kolla/glance-api.d",
+}
+
+
+def wanted(**edits):
+    return glance_container.wanted({**SETTINGS, **edits}, IMAGE, "digest", "Etc/UTC")
+
+
+def test_the_default_container_is_kollas():
+    want = wanted()
+    assert want["spec"]["network_mode"] == "host"
+    assert not want["spec"]["privileged"]
+    assert want["spec"]["environment"] == {
+        "KOLLA_CONFIG_STRATEGY": "COPY_ALWAYS",
+        "KOLLA_SERVICE_NAME": "glance-api",
+        "TZ": "Etc/UTC",
+    }
+    assert want["spec"]["ulimits"] == [{"name": "nofile", "soft": 10, "hard": 20}]
+    assert want["spec"]["healthcheck"]["interval"] == 30 * 10**9
+    assert want["policy"] == "unless-stopped"
+
+
+def test_each_container_mounts_its_own_snapshot_of_the_configuration():
+    want = wanted()
+    assert want["spec"]["volumes"][0] == (
+        f"/etc/kolla/glance-api.d/{want['hash']}:/var/lib/kolla/config_files/:ro"
+    )
+
+
+def test_images_do_not_share_a_tree_with_staging_and_cache():
+    volumes = wanted(enable_glance_image_cache=True)["spec"]["volumes"]
+    targets = {one.split(":")[1] for one in volumes}
+    assert {"/var/lib/glance/", "/var/lib/glance-work/", "/var/lib/glance-cache/"} <= targets
+
+
+@pytest.mark.parametrize(
+    ("edits", "part"),
+    [
+        ({"glance_api_extra_volumes": ["/a:/b"]}, "volumes"),
+        ({"glance_api_container_proxy": {"http_proxy": "http://proxy"}}, "environment"),
+        ({"glance_api_dimensions": {"mem_limit": "1g"}}, "mem_limit"),
+        ({"glance_api_healthcheck_interval": 31}, "healthcheck"),
+        ({"needs_privileged": True}, "privileged"),
+        ({"glance_api_image_full": "other"}, "image"),
+    ],
+)
+def test_an_edit_makes_another_container_and_is_named(edits, part):
+    old, new = wanted(), wanted(**edits)
+    assert old["hash"] != new["hash"]
+    summaries = [one["labels"]["glance.summary"] for one in (old, new)]
+    assert part in glance_container.changes(*summaries)
+
+
+def test_the_same_pillar_makes_the_same_container():
+    assert wanted() == wanted()
+
+
+def test_the_restart_policy_alone_makes_no_new_container():
+    assert wanted()["hash"] == wanted(docker_restart_policy="always")["hash"]
+
+
+def test_the_summary_is_readable():
+    summary = json.loads(wanted()["labels"]["glance.summary"])
+    assert summary["image_id"] == "sha256:1"
+    assert summary["configuration"] == "digest"
+
+
+def test_a_report_is_one_sentence():
+    report = {
+        "how": "hand-over",
+        "why": "",
+        "seconds": {"newcomer healthy": 12.1, "transfers ended": 3.0},
+        "cut": [],
+    }
+    assert glance_container.describe(report) == (
+        "The container was replaced by hand-over (newcomer healthy after 12.1 s, transfers ended"
+        " after 3.0 s)."
+    )
+    report["cut"] = ["2 transfers", "the import of image x"]
+    assert "Cut at glance:glance_drain_timeout: 2 transfers; the import of image x." in (
+        glance_container.describe(report)
+    )
