@@ -48,7 +48,8 @@ def _processes():
         if entry.name.isdigit():
             with contextlib.suppress(OSError, IndexError):
                 parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
-                found[int(entry.name)] = (parent, (entry / "cmdline").read_bytes().decode("utf8", "replace"))
+                line = (entry / "cmdline").read_bytes().decode("utf8", "replace")
+                found[int(entry.name)] = (parent, line)
     return found
 
 
@@ -172,7 +173,9 @@ class Engine:
         """Return the ids of all processes in containers, and of their shims."""
         table = _processes()
         mark = f"{self.home}/exec/containerd/containerd.sock"
-        family = {pid for pid, (_, line) in table.items() if "containerd-shim" in line and mark in line}
+        family = {
+            pid for pid, (_, line) in table.items() if "containerd-shim" in line and mark in line
+        }
         grown = True
         while grown:
             more = {pid for pid, (parent, _) in table.items() if parent in family} - family
@@ -185,9 +188,9 @@ class Engine:
         pid = self.pid
         own = {pid} if pid else set()
         mark = f"{self.home}/exec/containerd"
-        own |= {
-            p for p, (_, line) in table.items() if line.split("\0")[0].endswith("containerd") and mark in line
-        }
+        for other, (_, line) in table.items():
+            if line.split("\0")[0].endswith("containerd") and mark in line:
+                own.add(other)
         return own
 
     def _kill_all(self):

@@ -17,8 +17,10 @@ done
 install -m 644 -T glance/glance-base/extend_start.sh $bin/kolla_extend_start
 install -m 644 -T glance/glance-api/extend_start.sh $bin/kolla_glance_extend_start
 install -m 440 -T base/sudoers /etc/sudoers
-mkdir -p /etc/glance
-cp -r $venv/etc/glance/. /etc/glance
-rm -f /etc/glance/glance-*.conf
-chown -R glance: /etc/glance
-rm -rf /tmp/kolla
+
+# The configuration files of Glance's source lie where Kolla's image has them.
+mkdir -p /glance /etc/glance
+cp -r --no-preserve=ownership "/mnt/glance-$1/etc" /glance/
+cp -r /glance/etc/* /etc/glance/
+cp $venv/etc/pycadf/glance_api_audit_map.conf /etc/glance/ 2>/dev/null || true
+rm -rf /tmp/kolla /tmp/uv-*.lock

@@ -4,3 +4,4 @@ set -euo pipefail
 venv=/var/lib/kolla/venv
 uv venv -q --system-site-packages --python /usr/bin/python3 $venv
 uv pip install -q --python $venv/bin/python -r "/mnt/pins/$1"
+rm -f /tmp/uv-*.lock
