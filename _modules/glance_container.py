@@ -29,7 +29,7 @@ def __virtual__():
     return __virtualname__
 
 
-def wanted(settings, image, config_digest, timezone=None):
+def wanted(settings, image, config_digest):
     """
     The container that the pillar asks for. Pure.
 
@@ -39,15 +39,13 @@ def wanted(settings, image, config_digest, timezone=None):
         Result of :py:func:`release_of`: ``{"id", "release", "version"}``.
     config_digest
         Digest of the configuration files.
-    timezone
-        Name of the host's time zone, or None.
 
     Returns ``{"hash", "name", "policy", "spec", "labels"}``; ``spec`` holds the Docker SDK's
     arguments. Kolla: ansible/roles/glance/defaults/main.yml (service glance-api).
     """
     spec = {
         "image": settings["glance_api_image_full"],
-        "environment": _environment(settings, timezone),
+        "environment": _environment(settings),
         "volumes": _volumes(settings),
         "network_mode": "host",
         "privileged": settings["needs_privileged"],
@@ -159,8 +157,8 @@ def desired(settings, look=True):
     if image is None:
         return None, None
     files = __salt__["glance_configuration.files"](settings, image["release"])
-    digest = __salt__["glance_configuration.digest"](files)
-    return wanted(settings, image, digest, _timezone()), files
+    digest = __salt__["glance_config_dir.digest"](files)
+    return wanted(settings, image, digest), files
 
 
 def serves(spec_hash):
@@ -401,26 +399,14 @@ def _start(containers):
     }
 
 
-def _environment(settings, timezone):
-    # COPY_ALWAYS, so that a restart reads the container's own snapshot again.
-    environment = {
+def _environment(settings):
+    return {
+        # A restart reads the container's own snapshot again.
         "KOLLA_CONFIG_STRATEGY": settings["config_strategy"],
         "KOLLA_SERVICE_NAME": "glance-api",
+        "TZ": settings["timezone"],
         **settings["glance_api_container_proxy"],
     }
-    if timezone:
-        environment["TZ"] = timezone
-    return environment
-
-
-def _timezone():
-    """The host's time zone, from where Kolla takes it (kolla_container_worker.py)."""
-    try:
-        with open("/etc/timezone", encoding="utf-8") as file:
-            return file.read().strip() or None
-    except FileNotFoundError:
-        _, found, zone = os.path.realpath("/etc/localtime").partition("/zoneinfo/")
-        return zone if found else None
 
 
 def _volumes(settings):
@@ -441,8 +427,6 @@ def _volumes(settings):
 
 
 def _healthcheck(settings):
-    if not settings["glance_api_enable_healthchecks"]:
-        return {"test": ["NONE"]}
     second = 1_000_000_000
     return {
         "test": settings["glance_api_healthcheck_test"],

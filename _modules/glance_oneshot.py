@@ -93,7 +93,7 @@ def run(purpose, settings, want, files, timeout, data=False, environment=None):
     __salt__["glance_engine.settle_one_shots"](timeout)
     folder = os.path.join(settings["snapshot_dir"], purpose)
     volumes = [one for one in want["spec"]["volumes"] if f":{CONFIG_MOUNT}/" not in one]
-    __salt__["glance_configuration.write"](folder, files)
+    __salt__["glance_config_dir.write"](folder, files)
     try:
         return __salt__["glance_engine.run_once"](
             purpose,

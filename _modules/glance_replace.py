@@ -11,6 +11,7 @@ the next run finds what is there and finishes or undoes it (``glance_container.d
 """
 
 import logging
+import os
 import time
 
 from salt.exceptions import CommandExecutionError
@@ -64,9 +65,7 @@ def run(settings, want, files):
             report = _drain_first(settings, want, files, incumbent, why)
         else:
             report = _hand_over(settings, want, files, incumbent, newcomer)
-    __salt__["glance_configuration.prune"](
-        settings["snapshot_dir"], _snapshots_in_use(settings, want)
-    )
+    _prune_snapshots(settings)
     return report
 
 
@@ -87,7 +86,7 @@ def retire_all(settings, timeout):
             __salt__["glance_engine.stop"](one["name"], timeout)
         __salt__["glance_engine.remove"](one["name"])
         removed.append(one["name"])
-    __salt__["glance_configuration.prune"](settings["snapshot_dir"], [])
+    _prune_snapshots(settings)
     return removed
 
 
@@ -204,7 +203,7 @@ def _why_drain(settings, incumbent):
 def _create(settings, want, files):
     engine = "glance_engine"
     folder = __salt__["glance_container.snapshot"](settings, want["hash"])
-    __salt__["glance_configuration.write"](folder, files)
+    __salt__["glance_config_dir.write"](folder, files)
     if __salt__[f"{engine}.inspect"](want["name"]):
         __salt__[f"{engine}.remove"](want["name"])
     # No restart policy yet: after a reboot only a container that was in charge comes back.
@@ -275,7 +274,7 @@ def _let_it_end(settings, name, began, handshakes=None, successor=None):
     connection; up to glance_drain_timeout. Returns sentences about what had to be cut.
     """
     deadline = time.monotonic() + settings["glance_drain_timeout"]
-    idle = __salt__["glance_handover.wait_until_idle"](
+    idle = __salt__["glance_sockets.wait_until_idle"](
         _pids(name),
         *_address(settings),
         timeout=settings["glance_drain_timeout"],
@@ -344,17 +343,20 @@ def _retire(settings, name, survivor):
 
 def _listeners(settings, name):
     pids = _pids(name)
-    return __salt__["glance_handover.listeners"](pids, *_address(settings)) if pids else []
+    return __salt__["glance_sockets.listeners"](pids, *_address(settings)) if pids else []
 
 
 def _address(settings):
     return settings["api_address"], settings["glance_api_listen_port"]
 
 
-def _snapshots_in_use(settings, want):
-    return [one["labels"].get("glance.spec") for one in __salt__["glance_engine.containers"]()] + [
-        want["hash"]
-    ]
+def _prune_snapshots(settings):
+    """Remove the configuration snapshots of containers that are gone."""
+    folder = settings["snapshot_dir"]
+    used = {one["labels"].get("glance.spec") for one in __salt__["glance_engine.containers"]()}
+    for name in os.listdir(folder) if os.path.isdir(folder) else []:
+        if name not in used:
+            __salt__["file.remove"](os.path.join(folder, name))
 
 
 class _Clock:

@@ -33,14 +33,14 @@ def rendered(name):
                 comment="The configuration would have been rendered once the image is here.",
             )
             return ret
-        ret["changes"] = __salt__["glance_configuration.compare"](folder, files)
+        ret["changes"] = __salt__["glance_config_dir.compare"](folder, files)
         if not ret["changes"]:
             ret["comment"] = f"The configuration in {folder} is as wanted."
         elif __opts__["test"]:
             ret["result"] = None
             ret["comment"] = f"The configuration in {folder} would have been changed."
         else:
-            __salt__["glance_configuration.write"](folder, files)
+            __salt__["glance_config_dir.write"](folder, files)
             ret["comment"] = f"The configuration in {folder} was changed."
     except (CommandExecutionError, SaltInvocationError) as err:
         ret.update(result=False, changes={}, comment=str(err))

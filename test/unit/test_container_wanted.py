@@ -14,7 +14,6 @@ SETTINGS = {
     "glance_api_extra_volumes": [],
     "glance_api_container_proxy": {},
     "glance_api_dimensions": {"ulimits": {"nofile": {"soft": 10, "hard": 20}}},
-    "glance_api_enable_healthchecks": True,
     "glance_api_healthcheck_test": ["CMD-SHELL", "healthcheck_curl http://127.0.0.1:9292/h"],
     "glance_api_healthcheck_interval": 30,
     "glance_api_healthcheck_timeout": 30,
@@ -25,6 +24,7 @@ SETTINGS = {
     "enable_cinder_backend_iscsi": False,
     "needs_privileged": False,
     "config_strategy": "COPY_ALWAYS",
+    "timezone": "Etc/UTC",
     "docker_restart_policy": "unless-stopped",
     "database_identity": "sqlite:///var/lib/glance/glance.sqlite",
     "snapshot_dir": "/etc/kolla/glance-api.d",
@@ -32,7 +32,7 @@ SETTINGS = {
 
 
 def wanted(**edits):
-    return glance_container.wanted({**SETTINGS, **edits}, IMAGE, "digest", "Etc/UTC")
+    return glance_container.wanted({**SETTINGS, **edits}, IMAGE, "digest")
 
 
 def test_the_default_container_is_kollas():
