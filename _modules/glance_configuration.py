@@ -47,7 +47,7 @@ _SECRET_NAME = re.compile(
     r"|transport_url$|credential"
 )
 _SECRET_VALUE = re.compile(r"://[^/@\s:]*:[^/@\s]+@")
-_NAME = re.compile(r"^[A-Za-z0-9_.-]+$")
+_NAME = re.compile(r"^[A-Za-z0-9_.-][A-Za-z0-9_. -]*$")
 
 #: The operator's files that are laid over each of ours, in Kolla's order: the last wins.
 OVERRIDES = {
@@ -57,7 +57,6 @@ OVERRIDES = {
     "glance-cache.conf": ("glance-cache.conf",),
     "glance-swift.conf": ("glance-swift.conf",),
 }
-OWN_NAMES = {"property-protections-rules.conf"}.union(*OVERRIDES.values())
 
 
 def files(settings, release):
@@ -116,25 +115,29 @@ def proof_files(settings, release, script):
 def _sections(settings, release):
     """Return the sections of every ini file with the operator's own laid over them."""
     sections = __salt__["glance_options.sections"](settings, release)
-    custom = _custom(settings)
-    for name, order in OVERRIDES.items():
-        if name in sections:
-            for layer in order:
-                _override(sections[name], custom.get(layer), layer)
+    custom = settings.get("glance_custom_config", {})
+    for name, file_sections in sections.items():
+        for layer in OVERRIDES[name]:
+            for section, options in custom.get(layer, {}).items():
+                # An option is replaced as a whole, also when it stands more than once.
+                file_sections.setdefault(section, {}).update(options)
+        if name.endswith(".conf"):
+            for options in file_sections.values():
+                options.update({key: _listed(key, value) for key, value in options.items()})
     return sections
 
 
 def _content(settings, sections, proof):
     """Return (files, copies): all but config.json, and (source, destination) of each."""
-    custom = _custom(settings)
     if proof:
         for file_sections in sections.values():
             _redirect(file_sections)
+    known = _known_secrets(settings)
     secrets, cache_secrets = {}, {}
     for name in ("glance-api.conf", "glance-image-import.conf"):
-        _take_secrets(sections[name], secrets)
+        _take_secrets(sections[name], known, secrets)
     if "glance-cache.conf" in sections:
-        _take_secrets(sections["glance-cache.conf"], cache_secrets)
+        _take_secrets(sections["glance-cache.conf"], known, cache_secrets)
     result, copies = {}, []
 
     def add(name, text, folder=ETC, secret=False):
@@ -156,15 +159,21 @@ def _content(settings, sections, proof):
         add("glance-cache.conf", _ini(cache), secret=any(own.values()))
     if "glance-swift.conf" in sections:
         add("glance-swift.conf", _ini(sections["glance-swift.conf"]), secret=True)
-    policy = _policy(settings, custom)
+    policy = dict(settings.get("glance_policy", {}))
+    if not settings["keystone"]:
+        # Without Keystone nobody has a role, so in a trial everybody is the administrator.
+        policy = {"context_is_admin": "@", **policy}
     if policy:
-        add("policy.yaml", policy)
+        add("policy.yaml", _yaml(policy))
     if settings.get("glance_enable_property_protection"):
-        add("property-protections-rules.conf", _text(custom, "property-protections-rules.conf"))
-    _add_ceph(settings, custom, add)
+        add("property-protections-rules.conf", _ini(settings["glance_property_protections"]))
+    _add_ceph(settings, add)
     if settings.get("glance_enable_tls_backend"):
-        add("glance-cert.pem", settings["glance_backend_tls_cert"], f"{ETC}/certs")
-        add("glance-key.pem", settings["glance_backend_tls_key"], f"{ETC}/certs", secret=True)
+        add("glance-cert.pem", settings["tls_cert"], f"{ETC}/certs")
+        add("glance-key.pem", settings["tls_key"], f"{ETC}/certs", secret=True)
+    for name, text in settings.get("ca_certificates", {}).items():
+        # Every release of kolla_copy_cacerts looks for them here, nothing has to be copied.
+        result[f"ca-certificates/{name}"] = _file(text)
     return result, copies
 
 
@@ -200,33 +209,24 @@ def _config_json(settings, release, command, copies):
     }
     if release >= DIRECTORIES_SINCE:
         body["directories"] = [{"path": LOGS, "owner": "glance:kolla", "perm": "2775"}]
+    for key, value in settings.get("glance_custom_config", {}).get("config.json", {}).items():
+        body[key] = body.get(key, []) + value if isinstance(value, list) else value
     return _file(json.dumps(body, indent=4))
 
 
-def _policy(settings, custom):
-    """Return policy.yaml or None: the operator's, else what a trial without Keystone needs."""
-    text = _text(custom, "policy.yaml", optional=True)
-    if text is not None:
-        return f"# {HEADER}\n{text}"
-    if settings.get("keystone"):
-        return None
-    return (
-        f"# {HEADER}\n"
-        "# Trial mode: without Keystone nobody has a role, so everybody is the administrator.\n"
-        '"context_is_admin": "@"\n'
-    )
-
-
-def _add_ceph(settings, custom, add):
-    """Add the operator's ceph.conf and keyring files, as Kolla takes them from its folder."""
-    if not any(store["type"] == "rbd" for store in settings["stores"]):
-        return
-    for name in sorted(custom):
-        if name.endswith(".keyring"):
-            add(f"ceph/{name}", _text(custom, name), CEPH, secret=True)
-        elif name.endswith(".conf") and name not in OWN_NAMES:
-            text = "\n".join(line.strip() for line in _text(custom, name).splitlines())
-            add(f"ceph/{name}", text, CEPH)
+def _add_ceph(settings, add):
+    """Add ceph.conf and keyring of every cluster that a store uses, as Kolla names them."""
+    custom = settings.get("glance_custom_config", {})
+    wanted = {}
+    for store in settings["stores"]:
+        if store["type"] == "rbd":
+            wanted[f"{store['cluster']}.conf"] = False
+            wanted[f"{store['cluster']}.client.{store['user']}.keyring"] = True
+    for name, secret in wanted.items():
+        if name in custom:
+            add(
+                f"ceph/{name}", _ini(custom[name]), CEPH, secret=secret or _has_secret(custom[name])
+            )
 
 
 def _redirect(sections):
@@ -253,53 +253,9 @@ def _redirect(sections):
             options["rados_connect_timeout"] = 10
 
 
-def _custom(settings):
-    """Return the operator's own files, by Kolla's name without the leading ``glance/``."""
-    custom = settings.get("glance_custom_config") or {}
-    return {re.sub(r"^glance/", "", str(name)): body for name, body in custom.items()}
-
-
-def _override(sections, body, name):
-    """Lay one file of the operator over ``sections``: an option is replaced as a whole."""
-    if isinstance(body, str):
-        body = _parse(body, name)
-    for section, options in (body or {}).items():
-        target = sections.setdefault(str(section), {})
-        for option, value in (options or {}).items():
-            target[str(option)] = _listed(str(option), value)
-
-
 def _merged(sections, more):
     names = [*sections, *(name for name in more if name not in sections)]
     return {name: {**sections.get(name, {}), **more.get(name, {})} for name in names}
-
-
-def _parse(text, name):
-    """Return the sections of ini text; an option that stands twice becomes a list."""
-    sections, current, last = {}, None, None
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip() or line.lstrip()[0] in "#;":
-            continue
-        header = re.match(r"^\[([^\]]+)\]\s*$", line)
-        if header:
-            current, last = sections.setdefault(header.group(1).strip(), {}), None
-            continue
-        option = re.match(r"^([A-Za-z0-9_.-]+)\s*[=:]\s*(.*?)\s*$", line)
-        if option and current is not None:
-            last = option.group(1)
-            if last in current:
-                old = current[last]
-                current[last] = (old if isinstance(old, list) else [old]) + [option.group(2)]
-            else:
-                current[last] = option.group(2)
-        elif line[0].isspace() and last and isinstance(current[last], str):
-            current[last] += " " + line.strip()
-        else:
-            raise SaltInvocationError(
-                f"glance:glance_custom_config:{name} line {number} is neither a [section] nor "
-                "an option of one: write it as 'option = value' below a section."
-            )
-    return sections
 
 
 def _listed(option, value):
@@ -314,29 +270,33 @@ def _listed(option, value):
     return ",".join(entries)
 
 
-def _take_secrets(sections, secrets):
+def _known_secrets(settings):
+    """Return the (section, option) pairs that the settings call secret."""
+    known = {(section, option) for _file, section, option in settings.get("custom_secrets", [])}
+    for store in settings["stores"]:
+        known.update((store["name"], option) for option in store.get("secrets", []))
+    return known
+
+
+def _take_secrets(sections, known, secrets):
     """Move the options that hold a secret from ``sections`` to ``secrets``."""
     for section, options in sections.items():
-        for name in [n for n in options if _is_secret(n, options[n])]:
-            secrets.setdefault(section, {})[name] = options.pop(name)
+        for name in list(options):
+            if (section, name) in known or _is_secret(name, options[name]):
+                secrets.setdefault(section, {})[name] = options.pop(name)
 
 
 def _is_secret(name, value):
     return bool(_SECRET_NAME.search(name.lower()) or _SECRET_VALUE.search(str(value)))
 
 
-def _text(custom, name, optional=False):
-    body = custom.get(name)
-    if body is None and optional:
-        return None
-    if not isinstance(body, str):
-        if name == "policy.yaml" and isinstance(body, dict):
-            return "".join(f"{json.dumps(str(k))}: {json.dumps(v)}\n" for k, v in body.items())
-        raise SaltInvocationError(
-            f"glance:glance_custom_config:{name} must hold the text of the file: give it as one "
-            "block of text."
-        )
-    return body
+def _has_secret(sections):
+    return any(_is_secret(n, v) for options in sections.values() for n, v in options.items())
+
+
+def _yaml(mapping):
+    lines = [f"{json.dumps(str(key))}: {json.dumps(value)}" for key, value in mapping.items()]
+    return "\n".join([f"# {HEADER}", *lines])
 
 
 def _scalar(value):
@@ -348,6 +308,10 @@ def _scalar(value):
 def _ini(sections):
     lines = [f"# {HEADER}"]
     for section, options in sections.items():
+        if "\n" in section or "\r" in section:
+            raise SaltInvocationError(
+                f"The section {section!r} has a line break in its name: take it out."
+            )
         lines += ["", f"[{section}]"]
         for name, value in options.items():
             for entry in value if isinstance(value, list) else [value]:

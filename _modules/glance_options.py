@@ -38,14 +38,15 @@ def sections(settings, release):
     """
     result = {
         "glance-api.conf": _api(settings, release),
-        "glance-image-import.conf": _image_import(),
+        "glance-image-import.conf": _image_import(settings),
     }
     if uses_uwsgi(settings, release):
         result["glance-api-uwsgi.ini"] = {"uwsgi": _uwsgi(settings)}
     if settings.get("enable_glance_image_cache"):
         result["glance-cache.conf"] = _cache(settings, release, result["glance-api.conf"])
-    if any(store["type"] == "swift" for store in settings["stores"]):
-        result["glance-swift.conf"] = {"swift": _swift(settings)}
+    swift = [store["name"] for store in settings["stores"] if store["type"] == "swift"]
+    if swift:
+        result["glance-swift.conf"] = {name: _swift(settings) for name in swift}
     return result
 
 
@@ -105,6 +106,8 @@ def _api(settings, release):
         )
     if get("glance_enable_property_protection"):
         default["property_protection_file"] = f"{ETC}/property-protections-rules.conf"
+    if get("glance_show_image_direct_url"):
+        default["show_image_direct_url"] = True
     if get("rpc_transport_url"):
         default["transport_url"] = _value(get("rpc_transport_url"))
     if cache:
@@ -143,7 +146,7 @@ def _api(settings, release):
         sections["barbican"] = {
             "auth_endpoint": get("keystone_internal_url"),
             "barbican_endpoint_type": "internal",
-            "verify_ssl_path": get("openstack_cacert"),
+            "verify_ssl_path": get("openstack_cacert") or None,
         }
     if get("horizon_public_endpoint"):
         sections["cors"] = {"allowed_origin": get("horizon_public_endpoint")}
@@ -171,7 +174,7 @@ def _authtoken(settings):
         "project_name": "service",
         "username": _value(get("glance_keystone_user", "glance")),
         "password": _value(get("glance_keystone_password")),
-        "cafile": get("openstack_cacert"),
+        "cafile": get("openstack_cacert") or None,
         "region_name": get("openstack_region_name", "RegionOne"),
     }
     servers = get("memcached_servers")
@@ -207,7 +210,7 @@ def _messaging(settings, release):
     return sections
 
 
-def _image_import():
+def _image_import(settings):
     """Return the sections of glance-image-import.conf.
 
     Glance's import methods stay as they are by default, web-download too: users of image
@@ -221,7 +224,10 @@ def _image_import():
         "allowed_ports": "[80,443]",
         "disallowed_hosts": f"[{own}]",
     }
-    return {"import_filtering_opts": filters}
+    sections = {"import_filtering_opts": filters}
+    for name, options in settings.get("glance_image_import", {}).items():
+        sections[name] = {**sections.get(name, {}), **options}
+    return sections
 
 
 def _cache(settings, release, api):
@@ -276,9 +282,8 @@ def _uwsgi(settings):
             "master": True,
             "module": "glance.wsgi.api:application",
             "need-app": True,
-            "plugins-dir": "/usr/lib64/uwsgi"
-            if settings.get("kolla_base_distro", "debian") not in ("debian", "ubuntu")
-            else "/usr/lib/uwsgi/plugins",
+            # Where Debian's and where Rocky's packages have it; uWSGI takes the one that is there.
+            "plugins-dir": ["/usr/lib/uwsgi/plugins", "/usr/lib64/uwsgi"],
             "plugins": "python3",
             "processes": settings.get("glance_api_workers"),
             "reuse-port": True,
@@ -300,9 +305,9 @@ def _swift(settings):
     get = settings.get
     reference = {
         "auth_version": 3,
-        "auth_address": f"{get('keystone_internal_url')}/v3",
-        "user": f"service:{get('glance_keystone_user', 'glance')}",
-        "key": get("glance_keystone_password"),
+        "auth_address": get("glance_swift_auth_url"),
+        "user": get("glance_swift_user"),
+        "key": get("glance_swift_password"),
         "project_domain_id": get("default_project_domain_id", "default"),
         "user_domain_id": get("default_user_domain_id", "default"),
         "cafile": get("openstack_cacert") or None,
