@@ -104,7 +104,10 @@ def unsupported(pids, address, port):
         )
     if os.geteuid() != 0:
         return "Steering new connections needs root on the host, this minion runs as another user."
-    found = __salt__["glance_sockets.listeners"](pids, address, port)
+    try:
+        found = __salt__["glance_sockets.listeners"](pids, address, port)
+    except CommandExecutionError as exc:
+        return f"The container's sockets cannot be looked at: {exc}"
     if not found:
         return f"None of the container's processes listens on {where}."
     try:

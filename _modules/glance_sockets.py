@@ -195,15 +195,21 @@ def _is_wildcard(local):
 # What /proc tells
 
 
-def _read(path):
-    """Content of a file of /proc, None when its process has ended."""
+def _ask(function, path):
+    """What the function says about a path of /proc, None when its process has ended."""
     try:
-        with open(path, encoding="ascii", errors="replace") as file:
-            return file.read()
+        return function(path)
     except OSError as exc:
         if exc.errno in _GONE:
             return None
-        raise CommandExecutionError(f"{path} cannot be read: {exc.strerror}.") from exc
+        raise CommandExecutionError(
+            f"{path} cannot be read ({exc.strerror}), which needs root on the host."
+        ) from exc
+
+
+def _content(path):
+    with open(path, encoding="ascii", errors="replace") as file:
+        return file.read()
 
 
 def _family(pids):
@@ -213,7 +219,7 @@ def _family(pids):
         raise SaltInvocationError(f"'{pids}' is not a list of process ids.")
     children, family = {}, []
     for name in os.listdir("/proc"):
-        stat = _read(f"/proc/{name}/stat") if name.isdigit() else None
+        stat = _ask(_content, f"/proc/{name}/stat") if name.isdigit() else None
         if stat:
             parent = int(stat.rpartition(")")[2].split()[1])
             children.setdefault(parent, []).append(int(name))
@@ -232,7 +238,7 @@ def _rows(family, local, port):
     mark = f":{port:04X} "
     rows = []
     for pid in family:
-        tables = [_read(f"/proc/{pid}/net/{name}") for name in names]
+        tables = [_ask(_content, f"/proc/{pid}/net/{name}") for name in names]
         if tables[0] is not None:
             for line in "".join(text or "" for text in tables).splitlines():
                 cells = line.split() if mark in line else []
@@ -256,21 +262,8 @@ def _sockets(family):
     held = {}
     for pid in family:
         folder = f"/proc/{pid}/fd"
-        try:
-            names = os.listdir(folder)
-        except OSError as exc:
-            if exc.errno in _GONE:
-                continue
-            raise CommandExecutionError(
-                f"{folder} cannot be read: {exc.strerror}; this needs root on the host."
-            ) from exc
-        for name in names:
-            try:
-                target = os.readlink(f"{folder}/{name}")
-            except OSError as exc:
-                if exc.errno in _GONE:
-                    continue
-                raise
+        for name in _ask(os.listdir, folder) or []:
+            target = _ask(os.readlink, f"{folder}/{name}") or ""
             if target.startswith("socket:["):
                 held.setdefault(int(target[8:-1]), (pid, int(name)))
     return held
