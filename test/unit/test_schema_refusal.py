@@ -1,0 +1,64 @@
+"""Which databases may be used, and the sentence for each that may not."""
+
+import glance_schema
+import pytest
+
+pytestmark = pytest.mark.one_host
+
+HERE = "mysql://10.0.0.9:3306/glance"
+LABELS = {"glance.release": "2026.2"}
+CURRENT = {
+    "position": "current",
+    "heads_in_database": ["2024_1_contract01"],
+    "metadef_namespaces": 30,
+    "images": 2,
+}
+EMPTY = {"position": "empty", "heads_in_database": [], "metadef_namespaces": 0, "images": 0}
+
+
+def refusal(found, in_use=HERE, move=False):
+    return glance_schema.refusal(found, HERE, in_use, move, LABELS)
+
+
+def test_the_schema_of_the_image_is_fine_wherever_it_lies():
+    assert refusal(CURRENT) is None
+    assert refusal(CURRENT, in_use="sqlite:///var/lib/glance/glance.sqlite") is None
+
+
+def test_an_empty_database_is_fine_for_a_first_deployment():
+    assert refusal(EMPTY, in_use=None) is None
+
+
+def test_an_empty_database_is_refused_while_another_is_in_use():
+    sentence = refusal(EMPTY, in_use="mysql://10.0.0.8:3306/glance")
+    assert sentence.startswith("The running Glance uses mysql://10.0.0.8:3306/glance, and")
+    assert "glance:glance_database_move" in sentence
+
+
+def test_an_empty_database_is_taken_when_the_move_is_accepted():
+    assert refusal(EMPTY, in_use="mysql://10.0.0.8:3306/glance", move=True) is None
+
+
+def test_an_older_schema_is_never_migrated_in_passing():
+    behind = {**CURRENT, "position": "behind", "heads_in_database": ["2023_1_contract01"]}
+    assert refusal(behind) == (
+        f"The schema in {HERE} is older (2023_1_contract01) than Glance 2026.2 needs: migrate it"
+        " with 'salt-run state.orchestrate glance.orchestrate.upgrade'."
+    )
+
+
+def test_a_bootstrap_that_was_cut_may_go_on_while_nothing_was_stored():
+    cut = {**EMPTY, "position": "behind", "heads_in_database": ["train_expand01"]}
+    assert refusal(cut, in_use=None) is None
+    assert refusal({**cut, "images": 1}, in_use=None)
+    assert refusal(cut, in_use=HERE), "a running Glance has used it"
+
+
+def test_a_newer_schema_is_refused():
+    ahead = {**CURRENT, "position": "ahead", "heads_in_database": ["2027_1_contract01"]}
+    assert "newer (2027_1_contract01) than Glance 2026.2 knows" in refusal(ahead)
+
+
+def test_something_else_is_refused():
+    unknown = {**CURRENT, "position": "unknown", "heads_in_database": []}
+    assert "is not a schema of Glance 2026.2" in refusal(unknown)
