@@ -1,0 +1,228 @@
+"""
+Storage backends: which stores an API has, which is the default, which hosts may run it.
+
+Pure: settings in, plain data out.  A store is a mapping with ``name``, ``type`` (as it stands in
+``enabled_backends``), ``options`` (of its section in glance-api.conf) and ``secrets`` (the names of
+those that are secret); a Ceph store also has ``cluster`` and ``user``.
+"""
+
+import re
+
+__virtualname__ = "glance_backend"
+
+DATADIR = "/var/lib/glance/images"
+CEPH_DIR = "/etc/ceph"
+SWIFT_FILE = "/etc/glance/glance-swift.conf"
+
+#: Types that Glance knows by another name: the driver of VMware registers itself as vsphere only.
+_TYPES = {"vmware": "vsphere"}
+#: Kolla's precedence for the default store, then what is left.
+_PRECEDENCE = ("vsphere", "rbd", "swift", "s3", "file", "cinder")
+_SECRET_OPTION = re.compile(r"(password|secret|_key|credential|token)s?$|_secret_", re.IGNORECASE)
+
+
+def __virtual__():
+    return __virtualname__
+
+
+def describe(settings):
+    """
+    Return everything that follows from the choice of backends.
+
+    settings
+        Settings as ``glance_defaults`` completes them.
+
+    Returns what is to be added to the settings: ``stores``, ``default_store``,
+    ``needs_privileged``, ``file_unshared``, ``glance_api_hosts`` and ``runs_api``.
+    """
+    unshared = file_unshared(settings)
+    group = settings["glance_api_group"]
+    hosts = group[:1] if unshared else group
+    return {
+        "stores": stores(settings),
+        "default_store": default_store(settings),
+        "needs_privileged": needs_privileged(settings),
+        "file_unshared": unshared,
+        "glance_api_hosts": hosts,
+        "runs_api": settings["enable_glance"] and settings["minion_id"] in hosts,
+    }
+
+
+def stores(settings):
+    """
+    Return the enabled stores, in Kolla's order.
+
+    settings
+        Settings as ``glance_defaults`` completes them.
+    """
+    return [_store(settings, entry) for entry in _entries(settings) if entry["enabled"]]
+
+
+def default_store(settings):
+    """
+    Return the name of the store that takes images for which no store is named.
+
+    Kolla's precedence: vmware, the first ceph, swift, s3, file.  Empty if no store can.
+
+    settings
+        Settings as ``glance_defaults`` completes them.
+    """
+    if settings["glance_default_backend"]:
+        return settings["glance_default_backend"]
+    for kind in _PRECEDENCE:
+        for store in stores(settings):
+            if store["type"] == kind:
+                return store["name"]
+    return ""
+
+
+def needs_privileged(settings):
+    """
+    Tell whether the container must be privileged: only for Cinder volumes that it attaches.
+
+    settings
+        Settings as ``glance_defaults`` completes them.
+    """
+    cinder = any(store["type"] == "cinder" for store in stores(settings))
+    return bool(settings["glance_api_privileged"]) or (
+        cinder and settings["enable_cinder_backend_privileged"]
+    )
+
+
+def file_unshared(settings):
+    """
+    Tell whether images lie on a volume that only one host can reach, as far as pillar says.
+
+    settings
+        Settings as ``glance_defaults`` completes them.
+    """
+    on_volume = any(store["type"] == "file" for store in stores(settings))
+    path = settings["glance_file_datadir_volume"].startswith("/")
+    return on_volume and not path and not settings["glance_file_datadir_shared"]
+
+
+# ------------------------------------------------------------------ stores
+
+
+def _entries(settings):
+    """Each store, enabled or not, with every field."""
+    entries = []
+    for key in ("glance_backends", "glance_additional_stores", "glance_ceph_backends"):
+        ceph = key == "glance_ceph_backends"
+        for given in settings[key]:
+            entry = {
+                "options": {},
+                "enabled": settings["glance_backend_ceph"] if ceph else True,
+                **given,
+            }
+            if entry["type"] == "rbd":
+                entry = {
+                    "cluster": settings["ceph_cluster"],
+                    "user": settings["ceph_glance_user"],
+                    "pool": settings["ceph_glance_pool_name"],
+                    **entry,
+                }
+            entries.append(entry)
+    return entries
+
+
+def _store(settings, entry):
+    kind = _TYPES.get(entry["type"], entry["type"])
+    options = {**_OPTIONS[kind](settings, entry), **entry["options"]}
+    options = {name: value for name, value in options.items() if value not in ("", [])}
+    store = {
+        "name": entry["name"],
+        "type": kind,
+        "options": options,
+        "secrets": [name for name in options if _SECRET_OPTION.search(name)],
+    }
+    if kind == "rbd":
+        store.update(cluster=entry["cluster"], user=entry["user"])
+    return store
+
+
+def _word(flag):
+    return "true" if flag else "false"
+
+
+def _file(_settings, _entry):
+    return {"filesystem_store_datadir": DATADIR}
+
+
+def _http(settings, _entry):
+    authority = settings["openstack_cacert"]
+    return {"https_ca_certificates_file": authority}
+
+
+def _rbd(settings, entry):
+    return {
+        "rbd_store_user": entry["user"],
+        "rbd_store_pool": entry["pool"],
+        "rbd_store_ceph_conf": f"{CEPH_DIR}/{entry['cluster']}.conf",
+        "rados_connect_timeout": str(settings["glance_ceph_connect_timeout"]),
+    }
+
+
+def _vmware(settings, _entry):
+    insecure = settings["vmware_vcenter_insecure"]
+    return {
+        "vmware_server_host": settings["vmware_vcenter_host_ip"],
+        "vmware_server_username": settings["vmware_vcenter_host_username"],
+        "vmware_server_password": settings["vmware_vcenter_host_password"],
+        "vmware_datastores": settings["glance_vmware_datastores"],
+        "vmware_insecure": _word(insecure),
+        "vmware_ca_file": "" if insecure else settings["openstack_cacert"],
+    }
+
+
+def _swift(settings, entry):
+    insecure = settings["glance_swift_auth_insecure"]
+    return {
+        "swift_store_container": settings["glance_swift_container"],
+        "swift_store_multiple_containers_seed": "0",
+        "swift_store_multi_tenant": "false",
+        "swift_store_create_container_on_put": "true",
+        "swift_store_region": settings["glance_swift_region"],
+        "swift_store_endpoint_type": settings["glance_swift_endpoint_type"],
+        "swift_store_large_object_size": str(settings["glance_swift_large_object_size"]),
+        "swift_store_large_object_chunk_size": str(
+            settings["glance_swift_large_object_chunk_size"]
+        ),
+        "default_swift_reference": entry["name"],
+        "swift_store_config_file": SWIFT_FILE,
+        "swift_store_auth_insecure": _word(insecure),
+        "swift_store_cacert": "" if insecure else settings["openstack_cacert"],
+    }
+
+
+def _s3(settings, _entry):
+    return {
+        "s3_store_host": settings["glance_backend_s3_url"],
+        "s3_store_access_key": settings["glance_backend_s3_access_key"],
+        "s3_store_secret_key": settings["glance_backend_s3_secret_key"],
+        "s3_store_bucket": settings["glance_backend_s3_bucket"],
+    }
+
+
+def _cinder(settings, _entry):
+    url = settings["keystone_internal_url"]
+    return {
+        "cinder_ca_certificates_file": settings["openstack_cacert"],
+        "cinder_catalog_info": "block-storage::internalURL",
+        "cinder_store_auth_address": f"{url}/v3" if url else "",
+        "cinder_store_user_name": settings["glance_keystone_user"],
+        "cinder_store_password": settings["glance_keystone_password"],
+        "cinder_store_project_domain_name": settings["default_project_domain_name"],
+        "cinder_store_project_name": "service",
+    }
+
+
+_OPTIONS = {
+    "file": _file,
+    "http": _http,
+    "rbd": _rbd,
+    "vsphere": _vmware,
+    "swift": _swift,
+    "s3": _s3,
+    "cinder": _cinder,
+}

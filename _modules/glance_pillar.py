@@ -1,0 +1,315 @@
+"""
+What stands in the pillar mapping ``glance:``: are the keys known, are the values of their types.
+
+Pure; the types of all keys are in ``glance/defaults.yaml``.  Values that are structures are only
+told apart as mapping or list here: ``glance_content`` looks inside.
+"""
+
+import difflib
+import ipaddress
+import re
+
+__virtualname__ = "glance_pillar"
+
+_MAX_DEPTH = 20
+_HUGE = 10**30
+_MAPPINGS = ("files", "rules", "protections", "sections", "overrides", "dimensions", "environment")
+_LISTS = ("stores", "topics")
+#: Values of these types are secret, or somebody's text: never shown, never searched.
+_CONTENT = (
+    "secret",
+    "secret_file",
+    "file",
+    "files",
+    "rules",
+    "protections",
+    "sections",
+    "overrides",
+)
+
+_REFERENCE = re.compile(r"\{([a-z0-9_]+)/?\}")
+_URL_LOGIN = re.compile(r"://[^/@\s]+@")
+_LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9])?"
+_HOST = re.compile(rf"^(?=.{{1,253}}$){_LABEL}(\.{_LABEL})*\.?$")
+_PATTERNS = {
+    "name": (r"^[^\s\x00-\x1f\"'/]+$", "a name without spaces, quotes and slashes"),
+    "text": (r"^[^\x00-\x1f]*$", "one line of text"),
+    "tag": (r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$", "an image tag"),
+    "suffix": (r"^[A-Za-z0-9._-]*$", "the end of an image tag"),
+    "image": (r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$", "an image name"),
+    "image_part": (r"^([A-Za-z0-9][A-Za-z0-9._:/-]*)?$", "part of an image name"),
+    "time": (r"^[1-9][0-9]*(us|ms|s|m|h|d)?$", "a time of HAProxy such as 6h"),
+    "path": (r"^/[^\s:]*[^\s:/]/*$", "an absolute path without spaces and colons"),
+    "optional_path": (r"^(/[^\s:]*[^\s:/]/*)?$", "an absolute path without spaces and colons"),
+    "volume": (
+        r"^(/[^\s:]*[^\s:/]/*|[A-Za-z0-9][A-Za-z0-9_.-]+)$",
+        "the name of a Docker volume or an absolute path",
+    ),
+    "url": (
+        r"^(https?://(\[[0-9A-Fa-f:.]+\]|[^\s/:\[\]@]+)(:[0-9]{1,5})?(/[^\s@]*)?)?$",
+        "a URL such as http://192.0.2.1:5000",
+    ),
+}
+_RANGES = {
+    "port": (1, 65535, "a port from 1 to 65535"),
+    "count": (1, 10**9, "a whole number from 1"),
+    "number": (0, 10**9, "a whole number from 0"),
+}
+_EXPECTED = {
+    "boolean": "yes or no",
+    "size": "a number of bytes such as 10737418240 or 10G",
+    "share": "a whole number from 1 or a percentage such as 25%",
+    "address": "an IP address",
+    "host": "a host name or an IP address",
+    "server": "HOST:PORT",
+    "secret": "one line of text (write numbers in quotes)",
+    "file": "a PEM text, an absolute path on the minion or a salt:// URL",
+    "names": "a list of names",
+    "servers": "a list of HOST or HOST:PORT",
+    "datastores": "a list of DATACENTER:DATASTORE or DATACENTER:DATASTORE:WEIGHT",
+    "volumes": "a list of mounts such as /on/the/host:/in/the/container:ro",
+    "test": "a list that begins with CMD, CMD-SHELL or NONE",
+}
+_EXPECTED["secret_file"] = _EXPECTED["file"]
+_WORDS = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
+
+
+def __virtual__():
+    return __virtualname__
+
+
+def read(pillar, schema):
+    """
+    Return what pillar gives, with every value in its type.
+
+    pillar
+        The mapping ``glance:``, as it stands in pillar.
+
+    schema
+        Content of ``glance/defaults.yaml``.
+
+    Returns a mapping with ``given`` (key -> value; a key that is empty, or as by default, counts
+    as not given), ``faults`` (a sentence each) and ``faulty`` (the known keys that have one).
+    """
+    given, faults, faulty = {}, [], []
+    if pillar is not None and not isinstance(pillar, dict):
+        faults.append(f"glance is {_shown(pillar)}; it must be a mapping of keys to values.")
+        pillar = None
+    kinds = {key: kind for kind, keys in schema["types"].items() for key in keys}
+    for key, value in (pillar or {}).items():
+        if not isinstance(key, str) or key not in kinds:
+            faults.append(_unknown(key, schema))
+            continue
+        if _absent(value, schema["defaults"][key]):
+            continue
+        typed, wrong = _typed(value, kinds[key], schema["types"]["choice"].get(key))
+        wrong = wrong or _reference(value, kinds[key], schema["defaults"])
+        if wrong:
+            faults.append(f"glance:{key} is {_shown(value, kinds[key])}; {wrong}.")
+            faulty.append(key)
+        else:
+            given[key] = typed
+    return {"given": given, "faults": faults, "faulty": faulty}
+
+
+def _unknown(key, schema):
+    if not isinstance(key, str):
+        return f"glance has the key {_shown(key)}; keys are text, and pillar.example lists them."
+    shown = key if len(key) <= 60 else key[:57] + "..."
+    for name, reason in schema["refused"].items():
+        if key == name or name.endswith("_") and key.startswith(name):
+            return f"glance:{shown} is left out on purpose: {reason}."
+    near = difflib.get_close_matches(key, schema["defaults"], 1)
+    hint = f"did you mean {near[0]}?" if near else "pillar.example lists the keys that are."
+    return f"glance:{shown} is not known; {hint}"
+
+
+def _absent(value, default):
+    """Whether a value says no more than the default."""
+    if value is None or value == "" and default is None:
+        return True
+    return type(value) is type(default) and not _too_deep(value) and value == default
+
+
+def _too_deep(value, depth=0):
+    if not isinstance(value, (dict, list)):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return depth > _MAX_DEPTH or any(_too_deep(item, depth + 1) for item in inner)
+
+
+def _reference(value, kind, defaults):
+    """Defaults may name other keys in braces; in pillar this would silently do nothing."""
+    if kind in _CONTENT or not isinstance(value, str):
+        return None
+    named = [match[1] for match in _REFERENCE.finditer(value) if match[1] in defaults]
+    return f"it must be the value itself, {{{named[0]}}} works in defaults only" if named else None
+
+
+def _shown(value, kind=""):
+    """What a fault may say about a value: never a secret."""
+    if value is None or isinstance(value, bool):
+        return {None: "empty", True: "yes", False: "no"}[value]
+    if isinstance(value, (dict, list)):
+        return "a mapping" if isinstance(value, dict) else "a list"
+    if kind in _CONTENT or not isinstance(value, (str, int, float)):
+        return "text" if isinstance(value, str) else "not text"
+    if isinstance(value, str):
+        shown = _URL_LOGIN.sub("://...@", value)
+        return repr(shown if len(shown) <= 60 else shown[:57] + "...")
+    return str(value) if isinstance(value, float) or abs(value) < _HUGE else "a huge number"
+
+
+# ------------------------------------------------------------------ one value, by its type
+
+
+def _typed(value, kind, choices):
+    """Return (value, None), or (None, what it must be)."""
+    if _too_deep(value):
+        return None, "it must not be nested that deeply"
+    if kind in _MAPPINGS or kind in _LISTS:
+        good = isinstance(value, dict if kind in _MAPPINGS else list)
+        return value, None if good else f"it must be a {'mapping' if kind in _MAPPINGS else 'list'}"
+    if kind == "choice":
+        if isinstance(value, bool):
+            value = "yes" if value else "no"
+        good = isinstance(value, str) and value in choices
+        one_of = "one of " if len(choices) > 1 else ""
+        return value, None if good else f"it must be {one_of}{', '.join(choices)}"
+    result = _COERCE[kind](value, kind)
+    if result is not None:
+        return result, None
+    return None, "it must be " + (_EXPECTED.get(kind) or (_RANGES.get(kind) or _PATTERNS[kind])[-1])
+
+
+def _boolean(value, _kind):
+    if isinstance(value, str):
+        value = _WORDS.get(value.strip().lower())
+    return value if isinstance(value, bool) else None
+
+
+def _number(value, kind):
+    low, high, _ = _RANGES[kind]
+    if isinstance(value, str) and re.match(r"^\s*[0-9]{1,18}\s*$", value):
+        value = int(value)
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return value if whole and low <= value <= high else None
+
+
+def _size(value, _kind):
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        return None
+    text = value.strip() if isinstance(value, str) else f"{value:d}" if abs(value) < _HUGE else ""
+    match = re.fullmatch(r"([0-9]{1,15})\s*([KMGT]?)(i?B)?", text, re.IGNORECASE)
+    return int(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " ") or None if match else None
+
+
+def _share(value, _kind):
+    if isinstance(value, str) and value.strip().endswith("%"):
+        percent = _number(value.strip()[:-1], "count")
+        return f"{percent}%" if percent and percent <= 100 else None
+    return _number(value, "count")
+
+
+def _text(value, kind):
+    """Text that fits the pattern of its type; releases need no quotes (2026.1 is a float)."""
+    if isinstance(value, float) and re.match(r"^20[0-9]{2}\.[12]$", str(value)):
+        value = str(value)
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < _HUGE:
+        value = str(value)
+    if not isinstance(value, str) or not re.fullmatch(_PATTERNS[kind][0], value):
+        return None
+    if kind in ("path", "optional_path", "volume"):
+        return None if ".." in value.split("/") else value.rstrip("/")
+    return value.rstrip("/") if kind == "url" else value
+
+
+def _address(value, _kind):
+    if not isinstance(value, str) or "%" in value:
+        return None
+    try:
+        return str(ipaddress.ip_address(value.strip("[]"))) if value else ""
+    except ValueError:
+        return None
+
+
+def _host(value, kind):
+    address = _address(value, kind)
+    if address is not None:
+        return address
+    numbers = not isinstance(value, str) or re.match(r"^[0-9.]+$", value)
+    return value if not numbers and _HOST.fullmatch(value) else None
+
+
+def _server(value, kind):
+    """HOST or HOST:PORT; brackets around an IPv6 address."""
+    if not isinstance(value, str) or not value:
+        return None
+    match = re.match(r"^(\[[^\]]+\]|[^:]+):([0-9]+)$", value)
+    host = _host(match[1] if match else value, kind)
+    port = _number(match[2], "port") if match else None
+    if not host or match and not port:
+        return None
+    return (f"[{host}]" if ":" in host else host) + (f":{port}" if port else "")
+
+
+def _servers(value, kind):
+    servers = [_server(name, kind) for name in _names(value, kind) or [None]]
+    return [] if value == [] else servers if all(servers) else None
+
+
+def _names(value, _kind):
+    names = value.split(",") if isinstance(value, str) else value
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return None
+    names = [name.strip() for name in names]
+    return names if all(re.fullmatch(r"[^\s\x00-\x1f]+", name) for name in names) else None
+
+
+def _secret(value, kind):
+    if not isinstance(value, str) or kind == "secret" and re.search(r"[\x00-\x1f]", value):
+        return None
+    return value
+
+
+def _datastores(value, _kind):
+    stores = [value] if isinstance(value, str) else value
+    if not isinstance(stores, list) or not all(isinstance(item, str) for item in stores):
+        return None
+    shape = r"[^:,\x00-\x1f]+:[^:,\x00-\x1f]+(:[0-9]{1,9})?"
+    return stores if all(re.fullmatch(shape, item) for item in stores) else None
+
+
+def _volumes(value, _kind):
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        return None
+    mounts = [item for item in value if item]
+    good = all(re.fullmatch(r"[^\s:]+:/[^\s:]*(:[^\s:/]+)?", item) for item in mounts)
+    return mounts if good else None
+
+
+def _test(value, _kind):
+    if isinstance(value, str) and value:
+        value = ["NONE"] if value == "NONE" else ["CMD-SHELL", value]
+    good = isinstance(value, list) and value and all(isinstance(word, str) for word in value)
+    return value if good and value[0] in ("CMD", "CMD-SHELL", "NONE") else None
+
+
+_COERCE = {
+    "boolean": _boolean,
+    "size": _size,
+    "share": _share,
+    "address": _address,
+    "host": _host,
+    "server": _server,
+    "servers": _servers,
+    "names": _names,
+    "volumes": _volumes,
+    "test": _test,
+    "datastores": _datastores,
+    "secret": _secret,
+    "secret_file": _secret,
+    "file": _secret,
+    **dict.fromkeys(_RANGES, _number),
+    **dict.fromkeys(_PATTERNS, _text),
+}
