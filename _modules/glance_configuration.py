@@ -116,6 +116,7 @@ def _sections(settings, release):
     """Return the sections of every ini file with the operator's own laid over them."""
     sections = __salt__["glance_options.sections"](settings, release)
     custom = settings.get("glance_custom_config", {})
+    _give_way(sections["glance-image-import.conf"], settings)
     for name, file_sections in sections.items():
         for layer in OVERRIDES[name]:
             for section, options in custom.get(layer, {}).items():
@@ -125,6 +126,19 @@ def _sections(settings, release):
             for options in file_sections.values():
                 options.update({key: _listed(key, value) for key, value in options.items()})
     return sections
+
+
+def _give_way(image_import, settings):
+    """Take out of glance-image-import.conf what the operator sets in glance-api.conf.
+
+    Glance reads that file later, so that our defaults in it would win over the operator.
+    """
+    for layer in OVERRIDES["glance-api.conf"]:
+        for section, options in settings.get("glance_custom_config", {}).get(layer, {}).items():
+            given = settings.get("glance_image_import", {}).get(section, {})
+            for option in options:
+                if option not in given:
+                    image_import.get(section, {}).pop(option, None)
 
 
 def _content(settings, sections, proof):
@@ -208,7 +222,8 @@ def _config_json(settings, release, command, copies):
         "permissions": permissions,
     }
     if release >= DIRECTORIES_SINCE:
-        body["directories"] = [{"path": LOGS, "owner": "glance:kolla", "perm": "2775"}]
+        # The 0o is for Kolla 22, which makes 2o775 of a four-digit mode and fails.
+        body["directories"] = [{"path": LOGS, "owner": "glance:kolla", "perm": "0o2775"}]
     for key, value in settings.get("glance_custom_config", {}).get("config.json", {}).items():
         body[key] = body.get(key, []) + value if isinstance(value, list) else value
     return _file(json.dumps(body, indent=4))

@@ -196,7 +196,7 @@ def _messaging(settings, release):
     sections = {"oslo_messaging_notifications": notify}
     if not get("rpc_transport_url") and not get("notify_transport_url"):
         return sections
-    rabbit = {"heartbeat_in_pthread": False, "rabbit_quorum_queue": True}
+    rabbit = {"rabbit_quorum_queue": True}
     if get("om_enable_rabbitmq_tls"):
         rabbit.update(ssl=True, ssl_ca_file=get("om_rabbitmq_cacert"))
     if release >= RABBIT_QUEUE_MANAGER_SINCE:

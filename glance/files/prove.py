@@ -7,6 +7,7 @@ The database and every path that Glance writes to must lie in PROOF: loading Gla
 directories, moves cache records and deletes staged data that its database does not know.
 """
 
+import contextlib
 import copy
 import glob
 import json
@@ -23,12 +24,24 @@ GENERATORS = (
     "/var/lib/kolla/venv/etc/oslo-config-generator",
 )
 #: Where options are declared, if the image lacks Glance's own list for its sample files.
-NAMESPACES = (
-    "castellan.config glance.api glance.store glance.multi_store os_brick oslo.concurrency "
-    "oslo.messaging oslo.db oslo.policy keystonemiddleware.auth_token oslo.limit oslo.log "
-    "oslo.middleware.cors oslo.middleware.healthcheck oslo.middleware.http_proxy_to_wsgi "
-    "oslo.reports"
-).split()
+NAMESPACES = [
+    "castellan.config",
+    "glance.api",
+    "glance.store",
+    "glance.multi_store",
+    "os_brick",
+    "oslo.concurrency",
+    "oslo.messaging",
+    "oslo.db",
+    "oslo.policy",
+    "keystonemiddleware.auth_token",
+    "oslo.limit",
+    "oslo.log",
+    "oslo.middleware.cors",
+    "oslo.middleware.healthcheck",
+    "oslo.middleware.http_proxy_to_wsgi",
+    "oslo.reports",
+]
 #: Read by the same processes, but declared for other sample files.
 MORE_NAMESPACES = ["glance", "glance.cache", "osprofiler"]
 #: Sections whose names no sample file can know.  What stands in them is checked all the same:
@@ -39,9 +52,15 @@ EXPLAINED = {
     ("backend_defaults", None): "defaults for the options of any store, checked by loading them",
 }
 WRITABLE = (
-    "filesystem_store_datadir filesystem_store_datadirs image_cache_dir lock_path work_dir "
-    "log_file log_dir node_staging_uri"
-).split()
+    "filesystem_store_datadir",
+    "filesystem_store_datadirs",
+    "image_cache_dir",
+    "lock_path",
+    "work_dir",
+    "log_file",
+    "log_dir",
+    "node_staging_uri",
+)
 SECRET = re.compile(
     r"(password|passwd|secret|token|hmac_keys|(^|_)key)$|connection_string$|transport_url$"
     r"|credential"
@@ -186,10 +205,8 @@ def declared(proof, spaces):
             option = copy.copy(option)
             # Whether an option may be missing depends on what is in use: loading tells.
             option.required = False
-            try:
+            with contextlib.suppress(cfg.DuplicateOptError):  # in two namespaces
                 conf.register_opt(option, group=None if section == "DEFAULT" else section)
-            except cfg.DuplicateOptError:
-                pass  # another namespace declared it already
 
     for _space, listing in generator._list_opts(spaces):
         for group, options in listing:
@@ -248,7 +265,7 @@ def load(proof):
     import sqlalchemy
     from glance.db.sqlalchemy import models
 
-    for section, options in proof.sections.items():
+    for options in proof.sections.values():
         for name in WRITABLE:
             for value in options.get(name, []):
                 path = value[len("file://") :] if value.startswith("file://") else value

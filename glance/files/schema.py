@@ -1,0 +1,117 @@
+"""Print what the configured database holds, compared with what this image of Glance knows.
+
+Runs inside a throw-away container with the service's configuration, after kolla_start has put it
+in place.  The last line is JSON:
+
+heads_in_database, heads_of_image, revisions_of_image_count, check (what ``glance-manage db
+check`` would end with: 0 up to date, 3 expand, 4 migrate, 5 contract comes next), empty (no
+tables), images, metadef_namespaces (rows), position: ``empty``, ``current``, ``behind``,
+``ahead`` (a newer release wrote it) or ``unknown`` (tables, but no version).
+
+If the database cannot be read: ``{"error": "one sentence"}``, without any password; it ends with
+0 then too, because the answer is complete.
+"""
+
+import json
+import logging
+import os
+import re
+
+
+def connection():
+    """Return the configured URL, read as Glance reads it."""
+    import glance.db.migration  # noqa: F401  (declares the options of the database)
+    from oslo_config import cfg
+
+    cfg.CONF([], project="glance", prog="glance-api")
+    return cfg.CONF.database.connection
+
+
+def look(url):
+    """Return the answer for a database that can be reached."""
+    import sqlalchemy
+    from alembic import script as alembic_script
+    from glance.db.sqlalchemy import alembic_migrations
+    from glance.db.sqlalchemy.alembic_migrations import data_migrations
+
+    parsed = sqlalchemy.engine.make_url(url)
+    file = parsed.database if parsed.get_backend_name() == "sqlite" else None
+    # Connecting would make the file.
+    engine = sqlalchemy.create_engine("sqlite://" if file and not os.path.exists(file) else url)
+    script = alembic_script.ScriptDirectory.from_config(
+        alembic_migrations.get_alembic_config(engine)
+    )
+    known = {revision.revision for revision in script.walk_revisions()}
+    branch = script.revision_map.get_current_head
+    with engine.connect() as link:
+        tables = set(sqlalchemy.inspect(link).get_table_names())
+
+        def rows(query, table):
+            return list(link.execute(sqlalchemy.text(query))) if table in tables else []
+
+        heads = sorted(
+            row[0] for row in rows("SELECT version_num FROM alembic_version", "alembic_version")
+        )
+        counts = {
+            table: sum(row[0] for row in rows(f"SELECT COUNT(*) FROM {table}", table))
+            for table in ("images", "metadef_namespaces")
+        }
+        if branch("contract") in heads:
+            check = 0
+        elif branch("expand") not in heads:
+            check = 3
+        else:
+            check = 4 if data_migrations.has_pending_migrations(engine) else 5
+    empty = not tables - {"alembic_version"} and not heads
+    if empty:
+        position = "empty"
+    elif not heads:
+        position = "unknown"
+    elif set(heads) - known:
+        position = "ahead"
+    else:
+        position = "behind" if check else "current"
+    return {
+        "heads_in_database": heads,
+        "heads_of_image": sorted(script.get_heads()),
+        "revisions_of_image_count": len(known),
+        "check": check,
+        "empty": empty,
+        "images": counts["images"],
+        "metadef_namespaces": counts["metadef_namespaces"],
+        "position": position,
+    }
+
+
+def sentence(error, url):
+    """Return one sentence for an error, without credentials."""
+    reason = getattr(error, "orig", None) or error
+    args = getattr(reason, "args", ())
+    if len(args) > 1 and isinstance(args[0], int):
+        reason = f"{args[1]} (error {args[0]})"
+    text = " ".join(str(reason).split())
+    where = re.sub(r"//[^/]*@", "//", url.partition("?")[0])
+    return f"The database {where} cannot be read: {text.rstrip('.')}."
+
+
+def main():
+    """Answer on the real standard output; whatever libraries print goes to standard error."""
+    answer = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    logging.basicConfig(level=logging.ERROR)
+    url = "of this configuration"
+    try:
+        url = connection()
+        result = look(url)
+    except Exception as error:  # whatever it is, the caller gets a sentence
+        result = {"error": sentence(error, url)}
+        secret = re.search(r"//[^/:@]*:([^@]+)@", url)
+        if secret:
+            result["error"] = result["error"].replace(secret.group(1), "***")
+    answer.write(json.dumps(result) + "\n")
+    answer.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
