@@ -54,6 +54,7 @@ class Book:
             "failed": failed,
             "slowest": self.slowest,
             "in_flight": flying,
+            "recent": self.failures[-5:],
             "ok": {kind: len(times) for kind, times in self.times.items()},
         }
 

@@ -1,0 +1,101 @@
+"""Fixtures that all tests share: engine, images, registry, Glance by hand, Salt."""
+
+import pytest
+
+from support import session
+from support.docker_engine import TestEngine
+from support.glance_by_hand import Maker
+from support.registry import Registry
+from support.salt_call import SaltCall
+from support.salt_loaders import Loaders
+
+FOLDER_ORDER = ["unit", "functional", "real"]
+
+
+def pytest_addoption(parser):
+    """Add --soak."""
+    parser.addoption("--soak", action="store_true", help="run the long tests (marker soak) too")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Fast folders first; leave out what is marked soak unless asked for."""
+
+    def rank(item):
+        folder = item.path.relative_to(session.ROOT / "test").parts[0]
+        return FOLDER_ORDER.index(folder) if folder in FOLDER_ORDER else len(FOLDER_ORDER)
+
+    items.sort(key=rank)
+    if not config.getoption("soak") and "soak" not in (config.option.markexpr or ""):
+        left_out = [item for item in items if item.get_closest_marker("soak")]
+        if left_out:
+            config.hook.pytest_deselected(left_out)
+            items[:] = [item for item in items if not item.get_closest_marker("soak")]
+
+
+@pytest.fixture(scope="session")
+def address():
+    """A function: number of a simulated host -> loopback address of this session."""
+    return session.address
+
+
+@pytest.fixture(scope="session")
+def _engine():
+    claimed = session.claim()
+    engine = TestEngine(session.ENGINE_NUMBER)
+    started = engine.start()
+    engine.reset()
+    yield engine
+    engine.reset()
+    if started:
+        engine.stop()
+    claimed.close()
+
+
+@pytest.fixture
+def engine(_engine):
+    """The session's Docker engine, empty of containers and volumes before and after a test."""
+    _engine.start()
+    yield _engine
+    _engine.reset()
+
+
+@pytest.fixture(scope="session")
+def image(_engine):
+    """A function: release -> reference of its image in the engine."""
+    made = {}
+
+    def get(name):
+        if name not in made:
+            made[name] = _engine.image(name)
+        return made[name]
+
+    return get
+
+
+@pytest.fixture
+def glance_by_hand(engine):
+    """Start Glance containers without the formula; see support/glance_by_hand.py."""
+    maker = Maker(engine)
+    yield maker
+    maker.clean()
+
+
+@pytest.fixture(scope="session")
+def registry(_engine):
+    """A loopback image registry; see support/registry.py."""
+    with Registry(_engine, session.address(250)) as running:
+        yield running
+
+
+@pytest.fixture
+def salt_call(_engine, tmp_path_factory):
+    """The real salt-call --local; see support/salt_call.py."""
+    with SaltCall(docker_url=_engine.url) as call:
+        yield call
+
+
+@pytest.fixture
+def loaders():
+    """Salt's loaders in this process; see support/salt_loaders.py."""
+    with Loaders(docker_url=TestEngine(session.ENGINE_NUMBER).url) as made:
+        yield made
