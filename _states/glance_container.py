@@ -11,6 +11,21 @@ def __virtual__():
     return __virtualname__
 
 
+def engine_answers(name):
+    """
+    Make sure that the Docker SDK is here and the engine answers. Never reports changes.
+
+    name
+        What the state is called in the output.
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": "The Docker engine answers."}
+    try:
+        __salt__["glance_engine.available"]()
+    except CommandExecutionError as err:
+        ret.update(result=False, comment=str(err))
+    return ret
+
+
 def image_present(name):
     """
     Make sure that the image is on this host and that it may replace what runs here.
@@ -26,7 +41,6 @@ def image_present(name):
     try:
         settings = __salt__["glance_settings.get"]()
         reference, pull = settings["glance_api_image_full"], settings["glance_image_pull"]
-        __salt__["glance_engine.available"]()
         before = __salt__["glance_engine.image"](reference)
         if not before and pull == "never":
             raise CommandExecutionError(
@@ -83,7 +97,7 @@ def running(name):
             ret.update(
                 result=None,
                 changes={"glance_api": {"old": None, "new": settings["glance_api_image_full"]}},
-                comment="The container would have been started once its image is here.",
+                comment="The container would have been started once its image is here and its release known.",
             )
             return ret
         ours = __salt__["glance_engine.containers"]()

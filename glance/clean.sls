@@ -2,12 +2,12 @@
 # glance_remove_data is yes and the run confirms the volume by name.
 
 include:
-  - glance.settings
+  - glance.prerequisites
 
 Glance API container is absent:
   glance_container.absent:
     - require:
-      - sls: glance.settings
+      - sls: glance.prerequisites
 
 Glance configuration is absent:
   glance_configuration.absent:

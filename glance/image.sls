@@ -2,11 +2,9 @@
 # and no glance_api container of somebody else.
 
 include:
-  - glance.settings
   - glance.prerequisites
 
 Glance image is present:
   glance_container.image_present:
     - require:
-      - sls: glance.settings
       - sls: glance.prerequisites

@@ -1,5 +1,6 @@
-# The Python library that the minion needs is installed, when the pillar allows it
-# (glance_prerequisites_install). Otherwise the first state that needs it says what to run.
+# What the minion needs is there: the Docker SDK for Python and an engine that answers. The SDK
+# is installed when the pillar allows it (glance_prerequisites_install); otherwise the state says
+# what to run.
 
 include:
   - glance.settings
@@ -11,4 +12,11 @@ Docker SDK for Python is installed:
     - reload_modules: True
     - require:
       - sls: glance.settings
+    - require_in:
+      - Docker engine answers
 {%- endif %}
+
+Docker engine answers:
+  glance_container.engine_answers:
+    - require:
+      - sls: glance.settings

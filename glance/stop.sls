@@ -1,9 +1,9 @@
 # glance-api does not run on this host; transfers end first. 'state.apply glance' starts it again.
 
 include:
-  - glance.settings
+  - glance.prerequisites
 
 Glance API is stopped:
   glance_container.stopped:
     - require:
-      - sls: glance.settings
+      - sls: glance.prerequisites
