@@ -207,7 +207,7 @@ def describe(report):
     report
         Result of ``glance_replace.run``.
     """
-    took = ", ".join(f"{phase} after {seconds} s" for phase, seconds in report["seconds"].items())
+    took = ", ".join(f"{phase} in {seconds} s" for phase, seconds in report["seconds"].items())
     said = {
         "start": "The container was started",
         "finish": "What an earlier run left open was finished",

@@ -108,11 +108,10 @@ def _hand_over(settings, want, files, incumbent, newcomer):
             name, err, f"{incumbent} went on serving all the time and no request failed"
         ) from err
     clock.lap("newcomer healthy")
-    began = __salt__["glance_engine.inspect"](incumbent)["started_at"]
     handshakes = steering.newcomer()
     _in_charge(name, incumbent, want["policy"])
     try:
-        cut = _let_it_end(settings, incumbent, began, handshakes, successor=name)
+        cut = _let_it_end(settings, incumbent, handshakes, successor=name)
     except CommandExecutionError as err:
         # The newcomer died after the switch: its listener is gone, so the kernel already gives
         # everything to the incumbent again.
@@ -135,9 +134,8 @@ def _hand_over(settings, want, files, incumbent, newcomer):
 
 def _drain_first(settings, want, files, incumbent, why):
     clock, name = _Clock(), want["name"]
-    began = __salt__["glance_engine.inspect"](incumbent)["started_at"]
     __salt__["glance_api.drain"]()
-    cut = _let_it_end(settings, incumbent, began)
+    cut = _let_it_end(settings, incumbent)
     clock.lap("transfers ended")
     __salt__["glance_engine.stop"](incumbent, _stop_timeout(settings, clock))
     clock.lap("incumbent stopped")
@@ -214,12 +212,12 @@ def _create(settings, want, files):
 def _become_fit(settings, name, steering):
     """Wait until a container serves, check it deeply, and see it stay healthy for a while."""
     probe = steering is not None
+    born = _must_run(name)
     deadline = time.monotonic() + settings["glance_healthy_deadline"]
-    listener = None
     while True:
-        _must_run(name)
+        _must_run(name, born)
         listener = _listeners(settings, name)
-        verdict = {"ok": False, "reason": "it does not listen yet"}
+        verdict = {"ok": False, "reason": "it does not listen"}
         if listener:
             if probe:
                 steering.probe()
@@ -233,28 +231,31 @@ def _become_fit(settings, name, steering):
             )
         time.sleep(POLL)
     healthy_until = time.monotonic() + settings["glance_min_healthy_time"]
-    __salt__["glance_api.deep_check"](settings, probe=probe)
-    while time.monotonic() < healthy_until:
-        time.sleep(POLL)
-        _must_run(name)
-        if probe:
-            steering.probe()
-        verdict = __salt__["glance_api.probe_once"](settings, probe=probe)
-        if not verdict["ok"]:
-            _must_run(name)
-            raise CommandExecutionError(f"it did not stay healthy: {verdict['reason']}")
+    log.info("glance-api: %s answers, checking it deeply", name)
+    try:
+        __salt__["glance_api.deep_check"](settings, probe=probe)
+        while time.monotonic() < healthy_until:
+            time.sleep(POLL)
+            verdict = __salt__["glance_api.probe_once"](settings, probe=probe)
+            if not verdict["ok"]:
+                raise CommandExecutionError(f"it did not stay healthy: {verdict['reason']}")
+    except CommandExecutionError:
+        _must_run(name, born)  # the better reason, if it is one
+        raise
     # The very socket that was probed must still be there; else somebody else has answered.
-    _must_run(name)
+    _must_run(name, born)
     if _listeners(settings, name) != listener:
         raise CommandExecutionError("it closed its listening socket while it was checked")
 
 
-def _must_run(name):
+def _must_run(name, born=None):
+    """The moment a container was started; an error when it does not run, or runs a second time."""
     present = __salt__["glance_engine.inspect"](name)
     if not present:
         raise CommandExecutionError("it disappeared: somebody else removed it")
-    if not present["running"] or present["restarts"]:
+    if not present["running"] or born not in (None, present["started_at"]):
         raise CommandExecutionError(f"it exited with code {present['exit_code']}")
+    return present["started_at"]
 
 
 def _in_charge(name, other, policy):
@@ -268,12 +269,15 @@ def _take_the_name(name):
         __salt__["glance_engine.rename"](name, NAME)
 
 
-def _let_it_end(settings, name, began, handshakes=None, successor=None):
+def _let_it_end(settings, name, handshakes=None, successor=None):
     """
     Wait for the transfers, then for the background imports, of a container that gets no new
-    connection; up to glance_drain_timeout. Returns sentences about what had to be cut.
+    connection; up to glance_drain_timeout. Returns what had to be cut. Raises when the successor
+    died meanwhile.
     """
     deadline = time.monotonic() + settings["glance_drain_timeout"]
+    began = __salt__["glance_engine.inspect"](name)["started_at"]
+    born = _must_run(successor) if successor else None
     idle = __salt__["glance_sockets.wait_until_idle"](
         _pids(name),
         *_address(settings),
@@ -281,20 +285,27 @@ def _let_it_end(settings, name, began, handshakes=None, successor=None):
         handshakes=handshakes,
         successor=_pids(successor) if successor else None,
     )
-    if successor:
-        _must_run(successor)
     cut = [] if idle["idle"] else [f"{idle['connections']} transfers"]
-    work = __salt__["glance_api.unfinished"](settings, since=began)
-    waiting = work["tasks"]
-    while waiting and time.monotonic() < deadline:
-        time.sleep(POLL)
+    log.info("glance-api: %s has no connection left (%s)", name, idle)
+    only, imports = None, None
+    while True:
         if successor:
-            _must_run(successor)
-        work = __salt__["glance_api.unfinished"](settings, since=began, only=waiting)
-        waiting = work["tasks"]
-    if waiting:
-        cut += [f"the import of image {one['id']}" for one in work["images"]]
-        cut = cut or [f"{len(waiting)} tasks"]
+            _must_run(successor, born)
+        try:
+            imports = __salt__["glance_api.unfinished"](settings, since=began, only=only)
+            only = imports["tasks"]
+        except CommandExecutionError as err:
+            # The database or Keystone may be away for a moment; nobody is cut for that.
+            log.warning("glance-api: imports in progress are not known yet: %s", err)
+        if only == [] or time.monotonic() > deadline:
+            break
+        time.sleep(POLL)
+    if imports is None:
+        cut.append("imports, if any were in progress: the API did not tell")
+    elif only:
+        cut += [f"the import of image {one['id']}" for one in imports["images"]] or [
+            f"{len(only)} tasks"
+        ]
     return cut
 
 
@@ -335,7 +346,7 @@ def _retire(settings, name, survivor):
         steering = _Steering(settings, survivor, name)
         steering.incumbent()
         __salt__["glance_engine.restart_policy"](name, "no")
-        _let_it_end(settings, name, present["started_at"], successor=survivor)
+        _let_it_end(settings, name, successor=survivor)
         __salt__["glance_engine.stop"](name, MERCY)
         steering.release()
     __salt__["glance_engine.remove"](name)

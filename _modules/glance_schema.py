@@ -150,9 +150,10 @@ def create_database(settings, want):
     files = __salt__["glance_oneshot.with_command"](
         files, "database.py", __salt__["glance_oneshot.script"]("database.py")
     )
+    host, _, port = settings["glance_database_address"].rpartition(":")
     order = {
-        "host": settings["glance_database_host"],
-        "port": settings["glance_database_port"],
+        "host": host.strip("[]"),
+        "port": int(port),
         "admin": settings["glance_database_shard_root_user"],
         "admin_password": settings["database_password"],
         "database": settings["glance_database_name"],

@@ -21,6 +21,9 @@ def answers(name):
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     try:
         settings = __salt__["glance_settings.get"]()
+        if not settings["runs_api"]:
+            ret["comment"] = f"The API runs on {', '.join(settings['glance_api_hosts'])} only."
+            return ret
         if __opts__["test"] and __salt__["glance_container.facts"]()["state"] != "running":
             ret["comment"] = "The API would have been asked once its container runs."
             return ret

@@ -92,6 +92,8 @@ def running(name):
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     try:
         settings = __salt__["glance_settings.get"]()
+        if not settings["runs_api"]:
+            return _elsewhere(name, settings)
         want, files = __salt__["glance_container.desired"](settings, look=not __opts__["test"])
         if want is None:
             ret.update(
@@ -223,4 +225,17 @@ def data_absent(name):
         ret["comment"] = "The volumes were removed with every image in them."
     except (CommandExecutionError, SaltInvocationError) as err:
         ret.update(result=False, changes={}, comment=str(err))
+    return ret
+
+
+def _elsewhere(name, settings):
+    """A host that is in the group but may not run the API: no container, and the reason."""
+    ret = absent(name)
+    if ret["result"]:
+        hosts = ", ".join(settings["glance_api_hosts"])
+        ret["comment"] += (
+            f" The API runs on {hosts} only, because the images in"
+            f" {settings['glance_file_datadir_volume']} are not shared between hosts"
+            " (glance:glance_file_datadir_volume)."
+        )
     return ret

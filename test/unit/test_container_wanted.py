@@ -102,8 +102,8 @@ def test_a_report_is_one_sentence():
         "cut": [],
     }
     assert glance_container.describe(report) == (
-        "The container was replaced by hand-over (newcomer healthy after 12.1 s, transfers ended"
-        " after 3.0 s)."
+        "The container was replaced by hand-over (newcomer healthy in 12.1 s, transfers ended"
+        " in 3.0 s)."
     )
     report["cut"] = ["2 transfers", "the import of image x"]
     assert "Cut at glance:glance_drain_timeout: 2 transfers; the import of image x." in (
