@@ -42,11 +42,7 @@ BOUNDED = frozenset(
     )
 )
 
-_SECRET_NAME = re.compile(
-    r"(password|passwd|secret|token|hmac_keys|(^|_)key)$|^(slave_)?connection$|connection_string$"
-    r"|transport_url$|credential"
-)
-_SECRET_VALUE = re.compile(r"://[^/@\s:]*:[^/@\s]+@")
+_CEPH_KEY = re.compile(r"^\s*key\s*=", re.MULTILINE)
 _NAME = re.compile(r"^[A-Za-z0-9_.-][A-Za-z0-9_. -]*$")
 
 #: The operator's files that are laid over each of ours, in Kolla's order: the last wins.
@@ -124,6 +120,9 @@ def _sections(settings, release):
                 file_sections.setdefault(section, {}).update(options)
         if name.endswith(".conf"):
             for options in file_sections.values():
+                if "filesystem_store_datadirs" in options:
+                    # Glance refuses a store that has both forms.
+                    options.pop("filesystem_store_datadir", None)
                 options.update({key: _listed(key, value) for key, value in options.items()})
     return sections
 
@@ -183,11 +182,12 @@ def _content(settings, sections, proof):
         add("property-protections-rules.conf", _ini(settings["glance_property_protections"]))
     _add_ceph(settings, add)
     if settings.get("glance_enable_tls_backend"):
-        add("glance-cert.pem", settings["tls_cert"], f"{ETC}/certs")
-        add("glance-key.pem", settings["tls_key"], f"{ETC}/certs", secret=True)
-    for name, text in settings.get("ca_certificates", {}).items():
-        # Every release of kolla_copy_cacerts looks for them here, nothing has to be copied.
-        result[f"ca-certificates/{name}"] = _file(text)
+        add("glance-cert.pem", settings["glance_backend_tls_cert"], f"{ETC}/certs")
+        add("glance-key.pem", settings["glance_backend_tls_key"], f"{ETC}/certs", secret=True)
+    if settings.get("kolla_copy_ca_into_containers"):
+        for name, text in settings["glance_ca_certificates"].items():
+            # kolla_copy_cacerts of every release looks for them here: nothing is to be copied.
+            result[f"ca-certificates/{name}"] = _file(text)
     return result, copies
 
 
@@ -232,16 +232,16 @@ def _config_json(settings, release, command, copies):
 def _add_ceph(settings, add):
     """Add ceph.conf and keyring of every cluster that a store uses, as Kolla names them."""
     custom = settings.get("glance_custom_config", {})
-    wanted = {}
     for store in settings["stores"]:
-        if store["type"] == "rbd":
-            wanted[f"{store['cluster']}.conf"] = False
-            wanted[f"{store['cluster']}.client.{store['user']}.keyring"] = True
-    for name, secret in wanted.items():
-        if name in custom:
-            add(
-                f"ceph/{name}", _ini(custom[name]), CEPH, secret=secret or _has_secret(custom[name])
-            )
+        if store["type"] != "rbd":
+            continue
+        for name in (
+            f"{store['cluster']}.conf",
+            f"{store['cluster']}.client.{store['user']}.keyring",
+        ):
+            if name in custom:
+                secret = name.endswith(".keyring") or bool(_CEPH_KEY.search(custom[name]))
+                add(f"ceph/{name}", custom[name], CEPH, secret=secret)
 
 
 def _redirect(sections):
@@ -295,18 +295,11 @@ def _known_secrets(settings):
 
 def _take_secrets(sections, known, secrets):
     """Move the options that hold a secret from ``sections`` to ``secrets``."""
+    is_secret = __salt__["glance_content.is_secret"]
     for section, options in sections.items():
         for name in list(options):
-            if (section, name) in known or _is_secret(name, options[name]):
+            if (section, name) in known or is_secret(name, options[name]):
                 secrets.setdefault(section, {})[name] = options.pop(name)
-
-
-def _is_secret(name, value):
-    return bool(_SECRET_NAME.search(name.lower()) or _SECRET_VALUE.search(str(value)))
-
-
-def _has_secret(sections):
-    return any(_is_secret(n, v) for options in sections.values() for n, v in options.items())
 
 
 def _yaml(mapping):
