@@ -71,11 +71,12 @@ def option(found, file, section, name):
 # ------------------------------------------------------------------ golden files
 
 
-@pytest.mark.parametrize("release", RUN)
-@pytest.mark.parametrize("sample", SAMPLES)
+@pytest.mark.parametrize(
+    ("sample", "release"),
+    # Backend TLS is refused for older releases, see below.
+    [(s, r) for s in SAMPLES for r in RUN if s != "tls" or r >= "2025.1"],
+)
 def test_golden(sample, release):
-    if sample == "tls" and release < "2025.1":
-        pytest.skip("refused for this release, see below")
     folder = GOLDEN / "files" / sample / release
     found = {path: entry["text"] for path, entry in files(sample, release).items()}
     if os.environ.get("GLANCE_UPDATE_GOLDEN"):
