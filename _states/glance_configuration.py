@@ -30,7 +30,7 @@ def rendered(name):
             ret.update(
                 result=None,
                 changes={folder: {"old": None, "new": "rendered for the release of the image"}},
-                comment="The configuration would have been rendered once the image is here and its release known.",
+                comment="The configuration would have been rendered for the release of the image.",
             )
             return ret
         ret["changes"] = __salt__["glance_config_dir.compare"](folder, files)

@@ -99,7 +99,7 @@ def running(name):
             ret.update(
                 result=None,
                 changes={"glance_api": {"old": None, "new": settings["glance_api_image_full"]}},
-                comment="The container would have been started once its image is here and its release known.",
+                comment="The container would have been started when its image is here.",
             )
             return ret
         ours = __salt__["glance_engine.containers"]()
