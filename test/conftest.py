@@ -8,6 +8,7 @@ from support.glance_by_hand import Maker
 from support.registry import Registry
 from support.salt_call import SaltCall
 from support.salt_loaders import Loaders
+from support.services import Keystone, MariaDB
 
 FOLDER_ORDER = ["unit", "functional", "real"]
 
@@ -85,6 +86,29 @@ def registry(_engine):
     """A loopback image registry; see support/registry.py."""
     with Registry(_engine, session.address(250)) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def _services(_engine):
+    engine = TestEngine(session.SERVICES_NUMBER)
+    started = engine.start()
+    engine.reset()
+    yield engine
+    engine.reset()
+    if started:
+        engine.stop()
+
+
+@pytest.fixture(scope="session")
+def mariadb(_services):
+    """A MariaDB server; see support/services.py."""
+    return MariaDB(_services)
+
+
+@pytest.fixture(scope="session")
+def keystone(_services):
+    """A Keystone; see support/services.py."""
+    return Keystone(_services)
 
 
 @pytest.fixture

@@ -7,14 +7,18 @@ from support.load_process import LoadProcess
 pytestmark = pytest.mark.one_host
 
 
-def test_load_without_and_with_a_failure(engine, glance_by_hand, address):
+def test_load_without_and_with_a_failure(engine, mariadb, glance_by_hand, address):
     """0 failures while Glance serves; failures, and only then, once it is killed."""
-    glance = glance_by_hand("2026.2", address(11), "glance_api", workers=5)
+    database = mariadb.fresh()
+    glance = glance_by_hand(
+        "2026.2", address(11), "glance_api", workers=5, database=database, identity=True
+    )
     load = LoadProcess(
         glance.url,
         web=f"{address(9)}:18080",
         slow_seconds=3,
         import_seconds=3,
+        identity=True,
         grace=20,
         import_deadline=10,
     )

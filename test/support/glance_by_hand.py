@@ -1,9 +1,14 @@
 """Glance containers started without the formula, for tests of its parts."""
 
 import http.client
+import io
+import shutil
+import tarfile
 import tempfile
 import time
 from pathlib import Path
+
+import docker.errors
 
 from support import glance_files
 from support.docker_engine import archive
@@ -14,12 +19,21 @@ BOOTSTRAP_LIMIT = 120  # seconds until a database is made
 POLL = 0.1  # seconds between two questions
 OWNER = 42415  # user and group id of glance in Kolla's images
 DATABASE_FILE = "glance.sqlite"
+PASTE = "/etc/glance/identity-paste.ini"
+# What a client says of itself to a Glance that was started with identity=True.
+IDENTITY = {
+    "X-Identity-Status": "Confirmed",
+    "X-User-Id": "tester",
+    "X-Project-Id": "testing",
+    "X-Roles": "admin,member,reader",
+}
 
 
 class GlanceByHand:
     """One running Glance container: `container`, `url`, `release`, `data` (its volume)."""
 
-    def __init__(self, container, release, address, port, data):
+    def __init__(self, container, release, address, port, data, identity=False):
+        self.identity = identity
         self.container = container
         self.release = release
         self.address = address
@@ -29,9 +43,10 @@ class GlanceByHand:
 
     def get(self, path, timeout=10):
         """Return (status, body) of a GET; (0, reason) when there is no answer."""
+        headers = IDENTITY if self.identity else {}
         connection = http.client.HTTPConnection(self.address, self.port, timeout=timeout)
         try:
-            connection.request("GET", path)
+            connection.request("GET", path, headers=headers)
             answer = connection.getresponse()
             return answer.status, answer.read()
         except (OSError, http.client.HTTPException) as error:
@@ -84,7 +99,8 @@ class Maker:
         data="glance_by_hand",
         image=None,
         wait=True,
-        bootstrap=True,
+        database=None,
+        identity=False,
         **more,
     ):
         """Start a container; return a GlanceByHand.
@@ -104,21 +120,30 @@ class Maker:
             Another image than the release's own.
         wait
             Whether to wait until it serves.
-        bootstrap
-            Whether to make the SQLite database when the volume has none.
+        database
+            SQLAlchemy URL of an empty or ready database, for tests that write much; by default
+            SQLite in the data volume, made if it has none; False leaves it unmade.
+        identity
+            Believe the identity that clients put into their headers, as if Keystone had checked
+            it. Imports need an owner, which a Glance without authentication does not have.
         more
             Further arguments of the SDK's `containers.run`.
         """
         image = image or self.engine.image(release)
-        files = glance_files.files(release, address, port, workers, options, uwsgi)
-        files |= config_files or {}
+        if database:
+            options = glance_files.merged(options or {}, {"database": {"connection": database}})
+        if identity:
+            options = glance_files.merged(options or {}, {"paste_deploy": {"config_file": PASTE}})
+            config_files = {**self.paste(image), **(config_files or {})}
+        files = glance_files.files(release, address, port, workers, options, uwsgi, config_files)
         folder = Path(tempfile.mkdtemp(prefix="glance-by-hand-"))
         self._folders.append(folder)
         for file, text in files.items():
-            if text is not None:
-                (folder / file).write_text(text, encoding="utf8")
-        if bootstrap:
-            self.database(release, data, image)
+            (folder / file).write_text(text, encoding="utf8")
+        if database:
+            self.migrate(image, database)
+        elif database is None:
+            self.sqlite(image, data)
         volumes = {
             str(folder): {"bind": "/var/lib/kolla/config_files", "mode": "ro"},
             data: {"bind": "/var/lib/glance", "mode": "rw"},
@@ -131,66 +156,66 @@ class Maker:
             **more.pop("environment", {}),
         }
         made = self.engine.run(image, name, volumes=volumes, environment=environment, **more)
-        glance = GlanceByHand(made, release, address, port, data)
+        glance = GlanceByHand(made, release, address, port, data, identity)
         return glance.wait() if wait else glance
 
-    def database(self, release, data, image=None):
+    def paste(self, image):
+        """Return the image's paste file with the identity taken from the request's headers."""
+        holder = self.engine.client.containers.create(image, network_mode="host")
+        try:
+            stream, _ = holder.get_archive("/etc/glance/glance-api-paste.ini")
+            with tarfile.open(fileobj=io.BytesIO(b"".join(stream))) as tar:
+                text = tar.extractfile("glance-api-paste.ini").read().decode()
+        finally:
+            holder.remove(force=True)
+        return {"identity-paste.ini": text.replace(":UnauthenticatedContext", ":Context")}
+
+    def sqlite(self, image, data):
         """Put a bootstrapped SQLite database into a volume that has none yet.
 
         It is made once for each image, by glance-manage in that image, and kept for later runs.
         """
-        image = image or self.engine.image(release)
         key = self.engine.client.images.get(image).id.split(":")[1][:16]
         kept = work_folder() / "cache" / f"glance-{key}.sqlite"
         if not kept.exists():
-            self._bootstrap(release, image, kept)
-        holder = self._holder(image, data)
+            self._make_sqlite(image, kept)
+        volumes = {data: {"bind": "/var/lib/glance", "mode": "rw"}}
+        # A container that never runs, through which the volume can be reached.
+        holder = self.engine.client.containers.create(image, volumes=volumes, network_mode="host")
         try:
-            try:
-                holder.get_archive(f"/var/lib/glance/{DATABASE_FILE}")
-            except Exception as error:  # noqa: BLE001 - the SDK has several kinds of "not found"
-                if getattr(error, "status_code", None) != 404:
-                    raise
-                entry = {DATABASE_FILE: (kept.read_bytes(), 0o640)}
-                holder.put_archive("/var/lib/glance", archive(entry, OWNER, OWNER))
+            holder.get_archive(f"/var/lib/glance/{DATABASE_FILE}")
+        except docker.errors.NotFound:
+            entry = {DATABASE_FILE: (kept.read_bytes(), 0o640)}
+            holder.put_archive("/var/lib/glance", archive(entry, OWNER, OWNER))
         finally:
             holder.remove(force=True)
 
-    def _holder(self, image, data):
-        """Return a container that never runs, through which a volume can be reached."""
-        volumes = {data: {"bind": "/var/lib/glance", "mode": "rw"}}
-        return self.engine.client.containers.create(image, volumes=volumes, network_mode="host")
-
-    def _bootstrap(self, release, image, kept):
-        text = glance_files.ini(
-            {"database": {"connection": f"sqlite:////tmp/made/{DATABASE_FILE}"}}
-        )
+    def _make_sqlite(self, image, kept):
         with tempfile.TemporaryDirectory(prefix="bootstrap-") as folder:
-            (Path(folder) / "glance-api.conf").write_text(text, encoding="utf8")
-            (Path(folder) / "made").mkdir()
-            (Path(folder) / "made").chmod(0o777)
-            Path(folder).chmod(0o755)
-            manage = "glance-manage --config-file /tmp/glance-api.conf"
-            volumes = {folder: {"bind": "/tmp", "mode": "rw"}}
-            made = self.engine.run(
-                image,
-                entrypoint=["bash", "-ec", f"{manage} db_sync; {manage} db_load_metadefs"],
-                command=[],
-                volumes=volumes,
-            )
-            try:
-                result = made.wait(timeout=BOOTSTRAP_LIMIT)
-                if result["StatusCode"]:
-                    raise AssertionError(f"no database for {release}: {made.logs().decode()}")
-            finally:
-                made.remove(force=True)
+            Path(folder).chmod(0o777)
+            volumes = {folder: {"bind": "/made", "mode": "rw"}}
+            self.migrate(image, f"sqlite:////made/{DATABASE_FILE}", volumes, metadefs=True)
             part = kept.with_suffix(".part")
-            part.write_bytes((Path(folder) / "made" / DATABASE_FILE).read_bytes())
+            shutil.copy(Path(folder) / DATABASE_FILE, part)
             part.replace(kept)
+
+    def migrate(self, image, connection, volumes=None, *, metadefs=False):
+        """Bring a database to what an image needs."""
+        text = glance_files.ini({"database": {"connection": connection}})
+        manage = "glance-manage --config-file /tmp/glance.conf"
+        command = f"cat >/tmp/glance.conf <<'END'\n{text}\nEND\n{manage} db_sync"
+        if metadefs:
+            command += f"\n{manage} db_load_metadefs"
+        made = self.engine.run(
+            image, entrypoint=["bash", "-ec", command], command=[], volumes=volumes or {}
+        )
+        try:
+            if made.wait(timeout=BOOTSTRAP_LIMIT)["StatusCode"]:
+                raise AssertionError(f"no database by {image}: {made.logs(tail=30).decode()}")
+        finally:
+            made.remove(force=True)
 
     def clean(self):
         """Delete the configuration folders."""
-        import shutil
-
         for folder in self._folders:
             shutil.rmtree(folder, ignore_errors=True)

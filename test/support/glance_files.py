@@ -35,6 +35,13 @@ def merged(sections, more):
     return result
 
 
+def import_sources(address):
+    """Return the hosts from which web-download may read: .9 beside an IPv4 address, itself."""
+    if ":" in address:
+        return f'["{address}"]'
+    return f"[{address.rpartition('.')[0]}.9,{address}]"
+
+
 def api_conf(release, address, port, workers, options=None):
     """Return glance-api.conf: no Keystone, SQLite, file store, imports from loopback allowed."""
     default = {
@@ -52,7 +59,6 @@ def api_conf(release, address, port, workers, options=None):
             # An idle kept connection would keep a container busy that is to be replaced.
             "http_keepalive": "False",
         }
-    loopback = address if ":" in address else f"127.0.0.1,{address}"
     sections = {
         "DEFAULT": default,
         "database": {"connection": DATABASE},
@@ -66,10 +72,10 @@ def api_conf(release, address, port, workers, options=None):
         "oslo_messaging_notifications": {"driver": "noop"},
         "oslo_policy": {"policy_file": "policy.yaml"},
         "paste_deploy": {"flavor": ""},
-        # A loopback web server on any high port may be the source of an import.
+        # Glance refuses loopback hosts and odd ports as a source unless they are listed.
         "import_filtering_opts": {
             "allowed_schemes": "[http]",
-            "allowed_hosts": f"[{loopback}]",
+            "allowed_hosts": import_sources(address),
             "allowed_ports": "[80,443,18080]",
         },
     }
@@ -121,13 +127,15 @@ def config_json(release, names):
     return json.dumps(config, indent=1)
 
 
-def files(release, address, port=9292, workers=2, options=None, uwsgi=None):
+def files(release, address, port=9292, workers=2, options=None, uwsgi=None, more=None):
     """Return {name: text} of everything below /var/lib/kolla/config_files.
 
     options
         {section: {option: value}} for glance-api.conf; None as a value removes an option.
     uwsgi
         {option: value} for uWSGI.
+    more
+        {name: text}: files beside or instead of these; None leaves one out.
     """
     made = {
         "glance-api.conf": api_conf(release, address, port, workers, options),
@@ -135,4 +143,7 @@ def files(release, address, port=9292, workers=2, options=None, uwsgi=None):
     }
     if release not in EVENTLET:
         made["glance-api-uwsgi.ini"] = uwsgi_ini(address, port, workers, uwsgi)
-    return {"config.json": config_json(release, list(made)), **made}
+    made |= {name: text for name, text in (more or {}).items() if name != "config.json"}
+    made = {name: text for name, text in made.items() if text is not None}
+    whole = {"config.json": config_json(release, list(made)), **made}
+    return whole | {name: text for name, text in (more or {}).items() if name == "config.json"}

@@ -31,10 +31,13 @@ class Book:
         if kind in QUICK and seconds > self.slowest["seconds"]:
             self.slowest = {"kind": kind, "seconds": round(seconds, 3), "at": at}
 
-    def failure(self, kind, reason, image=None, at=None):
+    def failure(self, kind, reason, image=None, began=None):
         self.failed[kind] = self.failed.get(kind, 0) + 1
-        moment = self.at() if at is None else at
-        self.failures.append({"at": moment, "kind": kind, "reason": reason, "image": image})
+        now = self.at()
+        began = now if began is None else began
+        self.failures.append(
+            {"at": now, "began": began, "kind": kind, "reason": reason, "image": image}
+        )
 
     @contextlib.contextmanager
     def flight(self, kind):

@@ -36,7 +36,10 @@ class LoadProcess:
         options = {"seconds": 900, "status": self._status, "report": self._report, **options}
         self.command = [sys.executable, str(PROGRAM), url]
         for name, value in options.items():
-            self.command += [f"--{name.replace('_', '-')}", str(value)]
+            if value is not False:
+                self.command.append(f"--{name.replace('_', '-')}")
+            if not isinstance(value, bool):
+                self.command.append(str(value))
         self.process = None
         self.report = None
 

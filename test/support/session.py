@@ -10,6 +10,7 @@ from support.engines import work_folder
 ROOT = Path(__file__).resolve().parents[2]
 TESTBED = ROOT / "test" / "testbed"
 ENGINE_NUMBER = int(os.environ.get("GLANCE_TESTBED_ENGINE", "1"))
+SERVICES_NUMBER = ENGINE_NUMBER + 100  # the engine of MariaDB and Keystone
 BUILD_LIMIT = 1200  # seconds that the making of one image may take
 
 
