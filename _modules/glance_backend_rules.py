@@ -53,7 +53,8 @@ _NEEDED = {
         ("vmware_server_host", "vmware_vcenter_host_ip"),
         ("vmware_server_username", "vmware_vcenter_host_username"),
         ("vmware_server_password", "vmware_vcenter_host_password"),
-        ("vmware_datastores", "glance_vmware_datastores"),
+        ("vmware_datastores", "vmware_vcenter_name"),
+        ("vmware_datastores", "vmware_datastore_name"),
     ),
     "cinder": (
         ("cinder_store_auth_address", "keystone_internal_url"),
@@ -162,7 +163,8 @@ def _switches(settings):
 def _default(settings):
     names = [store["name"] for store in settings["stores"] if store["type"] not in _READ_ONLY]
     wanted = settings["glance_default_backend"]
-    hint = f"it must be one of {', '.join(names)}" if names else "enable a store first"
+    one_of = "one of " if len(names) > 1 else ""
+    hint = f"it must be {one_of}{', '.join(names)}" if names else "enable a store first"
     if not wanted:
         return (
             []
@@ -186,6 +188,7 @@ def _credentials(settings):
         for option, key in _NEEDED.get(store["type"], ()):
             there = store["options"].get(option) if option else settings[key]
             named = settings["keystone"] and not settings.get(_FROM_KEYSTONE.get(key), "-")
+            there = there or key.startswith("vmware_") and settings[key]
             if not there and not named and key not in settings["faulty"]:
                 faults.append(f"glance:{key} is missing; the store {store['name']} needs it.")
     return list(dict.fromkeys(faults))

@@ -39,8 +39,9 @@ _REFUSED_OPTIONS = {
     ("DEFAULT", "worker_self_reference_url"): "it follows from api_interface_address",
     ("database", "connection"): "use the glance_database_* keys",
 }
-_STORE_TYPES = ("file", "http", "rbd", "swift", "vmware", "vsphere", "s3", "cinder")
+_STORE_TYPES = ("file", "http", "rbd", "swift", "vmware", "s3", "cinder")
 _STORE_NICKNAMES = {"ceph": "rbd", "rados": "rbd", "filesystem": "file", "nfs": "file"}
+_STORE_NICKNAMES["vsphere"] = "vmware"
 _DIMENSIONS = (
     "blkio_weight",
     "cpu_period",
@@ -143,7 +144,11 @@ class _Faults:
 def _kind(value):
     if value is None:
         return "empty"
-    kinds = {dict: "a mapping", list: "a list", bool: "yes or no", str: "text"}
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, str) and "\n" in value:
+        return "text of several lines"
+    kinds = {dict: "a mapping", list: "a list", str: "text"}
     return kinds.get(type(value), "a number" if isinstance(value, (int, float)) else "not text")
 
 
@@ -406,11 +411,14 @@ def _stores(value, faults):
                     else f"is {_kind(item)}; it must be a plain name",
                 )
         kind = store.get("type", "rbd")
-        store_type = _STORE_NICKNAMES.get(kind)
-        if store_type:
-            faults.add((index, "type"), f"is {kind}; did you mean {store_type}?")
-        elif kind not in _STORE_TYPES:
-            faults.add((index, "type"), f"is {kind}; it must be one of {', '.join(_STORE_TYPES)}")
+        if kind not in _STORE_TYPES:
+            known = (*_STORE_TYPES, *_STORE_NICKNAMES)
+            near = "".join(difflib.get_close_matches(kind, known, 1))
+            near = _STORE_NICKNAMES.get(near, near)
+            hint = (
+                f"did you mean {near}?" if near else f"it must be one of {', '.join(_STORE_TYPES)}"
+            )
+            faults.add((index, "type"), f"is {kind}; {hint}")
         missing = [name for name in ("name", "type") if name not in {**store, **entry}]
         if missing:
             faults.add((index,), f"lacks {' and '.join(missing)}")

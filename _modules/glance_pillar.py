@@ -32,17 +32,20 @@ _URL_LOGIN = re.compile(r"://[^/@\s]+@")
 _LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9])?"
 _HOST = re.compile(rf"^(?=.{{1,253}}$){_LABEL}(\.{_LABEL})*\.?$")
 _PATTERNS = {
-    "name": (r"^[^\s\x00-\x1f\"'/]+$", "a name without spaces, quotes and slashes"),
-    "text": (r"^[^\x00-\x1f]*$", "one line of text"),
+    "name": (r"^[^\s\x00-\x1f\"'/]{1,255}$", "a name without spaces, quotes and slashes"),
+    "text": (r"^[^\x00-\x1f]{0,1024}$", "one line of text"),
     "tag": (r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$", "an image tag"),
-    "suffix": (r"^[A-Za-z0-9._-]*$", "the end of an image tag"),
-    "image": (r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$", "an image name"),
-    "image_part": (r"^([A-Za-z0-9][A-Za-z0-9._:/-]*)?$", "part of an image name"),
-    "time": (r"^[1-9][0-9]*(us|ms|s|m|h|d)?$", "a time of HAProxy such as 6h"),
-    "path": (r"^/[^\s:]*[^\s:/]/*$", "an absolute path without spaces and colons"),
-    "optional_path": (r"^(/[^\s:]*[^\s:/]/*)?$", "an absolute path without spaces and colons"),
+    "suffix": (r"^[A-Za-z0-9._-]{0,99}$", "the end of an image tag"),
+    "image": (r"^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,500}$", "an image name"),
+    "image_part": (r"^([A-Za-z0-9][A-Za-z0-9._:/-]{0,250})?$", "part of an image name"),
+    "time": (r"^[1-9][0-9]{0,9}(us|ms|s|m|h|d)?$", "a time of HAProxy such as 6h"),
+    "path": (r"^/[^\s:]{0,250}[^\s:/]/*$", "an absolute path without spaces and colons"),
+    "optional_path": (
+        r"^(/[^\s:]{0,250}[^\s:/]/*)?$",
+        "an absolute path without spaces and colons",
+    ),
     "volume": (
-        r"^(/[^\s:]*[^\s:/]/*|[A-Za-z0-9][A-Za-z0-9_.-]+)$",
+        r"^(/[^\s:]{0,250}[^\s:/]/*|[A-Za-z0-9][A-Za-z0-9_.-]{1,250})$",
         "the name of a Docker volume or an absolute path",
     ),
     "url": (
@@ -64,13 +67,16 @@ _EXPECTED = {
     "server": "HOST:PORT",
     "secret": "one line of text (write numbers in quotes)",
     "file": "a PEM text, an absolute path on the minion or a salt:// URL",
-    "names": "a list of names",
-    "servers": "a list of HOST or HOST:PORT",
-    "datastores": "a list of DATACENTER:DATASTORE or DATACENTER:DATASTORE:WEIGHT",
-    "volumes": "a list of mounts such as /on/the/host:/in/the/container:ro",
     "test": "a list that begins with CMD, CMD-SHELL or NONE",
 }
 _EXPECTED["secret_file"] = _EXPECTED["file"]
+#: The same for each entry of a list.
+_ENTRIES = {
+    "names": "a name",
+    "servers": "HOST or HOST:PORT",
+    "datastores": "DATACENTER:DATASTORE or DATACENTER:DATASTORE:WEIGHT",
+    "volumes": "a mount such as /on/the/host:/in/the/container:ro",
+}
 _WORDS = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
 
 
@@ -103,18 +109,20 @@ def read(pillar, schema):
         if _absent(value, schema["defaults"][key]):
             continue
         typed, wrong = _typed(value, kinds[key], schema["types"]["choice"].get(key))
+        wrong = _left_out(key, value, schema) or wrong
         wrong = wrong or _reference(value, kinds[key], schema["defaults"])
-        if wrong:
-            faults.append(f"glance:{key} is {_shown(value, kinds[key])}; {wrong}.")
-            faulty.append(key)
-        else:
+        if not wrong:
             given[key] = typed
+            continue
+        faulty.append(key)
+        for where, item in _culprits(value, kinds[key]):
+            faults.append(f"glance:{key}{where} is {_shown(item, kinds[key])}; {wrong}.")
     return {"given": given, "faults": faults, "faulty": faulty}
 
 
 def _unknown(key, schema):
     if not isinstance(key, str):
-        return f"glance has the key {_shown(key)}; keys are text, and pillar.example lists them."
+        return f"glance has a key that is {_shown(key)}; keys are text, pillar.example lists them."
     shown = key if len(key) <= 60 else key[:57] + "..."
     for name, reason in schema["refused"].items():
         if key == name or name.endswith("_") and key.startswith(name):
@@ -122,6 +130,23 @@ def _unknown(key, schema):
     near = difflib.get_close_matches(key, schema["defaults"], 1)
     hint = f"did you mean {near[0]}?" if near else "pillar.example lists the keys that are."
     return f"glance:{shown} is not known; {hint}"
+
+
+def _left_out(key, value, schema):
+    reason = schema["refused"].get(f"{key}={value}") if isinstance(value, str) else None
+    return f"this is left out on purpose: {reason}" if reason else None
+
+
+def _culprits(value, kind):
+    """What a fault is about, as (place, value): entries of a list if the others are good."""
+    bad = []
+    if kind in _ENTRIES and isinstance(value, list):
+        bad = [
+            (f":{index}", item)
+            for index, item in enumerate(value)
+            if _COERCE[kind]([item], kind) is None
+        ]
+    return bad or [("", value)]
 
 
 def _absent(value, default):
@@ -150,10 +175,13 @@ def _shown(value, kind=""):
     """What a fault may say about a value: never a secret."""
     if value is None or isinstance(value, bool):
         return {None: "empty", True: "yes", False: "no"}[value]
+    if kind == "test" and isinstance(value, list) and value and isinstance(value[0], str):
+        return f"a list that begins with {value[0][:60]!r}"
     if isinstance(value, (dict, list)):
         return "a mapping" if isinstance(value, dict) else "a list"
     if kind in _CONTENT or not isinstance(value, (str, int, float)):
-        return "text" if isinstance(value, str) else "not text"
+        lines = " of several lines" if isinstance(value, str) and "\n" in value else ""
+        return f"text{lines}" if isinstance(value, str) else "not text"
     if isinstance(value, str):
         shown = _URL_LOGIN.sub("://...@", value)
         return repr(shown if len(shown) <= 60 else shown[:57] + "...")
@@ -179,6 +207,9 @@ def _typed(value, kind, choices):
     result = _COERCE[kind](value, kind)
     if result is not None:
         return result, None
+    if kind in _ENTRIES:
+        lists = "" if isinstance(value, list) and value else "a list, each entry "
+        return None, f"it must be {lists}{_ENTRIES[kind]}"
     return None, "it must be " + (_EXPECTED.get(kind) or (_RANGES.get(kind) or _PATTERNS[kind])[-1])
 
 
@@ -263,7 +294,7 @@ def _names(value, _kind):
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         return None
     names = [name.strip() for name in names]
-    return names if all(re.fullmatch(r"[^\s\x00-\x1f]+", name) for name in names) else None
+    return names if all(re.fullmatch(r"[^\s\x00-\x1f]{1,255}", name) for name in names) else None
 
 
 def _secret(value, kind):

@@ -192,12 +192,6 @@ def _volumes(settings):
             f"glance:glance_file_datadir_volume is {volume}, which is used for something "
             "else; choose another name."
         )
-    if settings["glance_file_datadir_shared"] and not volume.startswith("/"):
-        faults.append(
-            "glance:glance_file_datadir_shared is yes, but "
-            f"glance:glance_file_datadir_volume is the Docker volume {volume}; give the "
-            "path of the shared filesystem there."
-        )
     for mount in settings["glance_api_extra_volumes"]:
         target = mount.split(":")[1].rstrip("/")
         if target in _OWN_MOUNTS:

@@ -287,13 +287,14 @@ def _secret_keys(schema):
     return {*_DERIVED_SECRETS, *(key for kind in kinds for key in schema["types"][kind])}
 
 
-def _plain(value, depth=0):
+def _plain(value, inside=()):
     """Pillar without its masking types; these print ********** in the place of values."""
-    if isinstance(value, dict) and depth < 99:
-        return {key: _plain(item, depth + 1) for key, item in value.items()}
-    if isinstance(value, (list, tuple)) and depth < 99:
-        return [_plain(item, depth + 1) for item in value]
-    return value
+    if id(value) in inside or not isinstance(value, (dict, list, tuple)):
+        return value
+    inside = (*inside, id(value))
+    if isinstance(value, dict):
+        return {key: _plain(item, inside) for key, item in value.items()}
+    return [_plain(item, inside) for item in value]
 
 
 def _host():
