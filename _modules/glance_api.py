@@ -35,7 +35,7 @@ CHECK_MAX_AGE = 600
 CLEANUP_TIMEOUT = 5
 # Seconds until the data of an import shows in the staging directory of the node that runs it.
 STAGING_GRACE = 60
-UNFINISHED = ("pending", "processing")
+UNFINISHED = {"pending", "processing"}
 READ_ONLY_STORES = ("http",)
 # Label of the container that tells the schema its image was started on.
 SCHEMA_LABEL = "glance.schema"
@@ -166,9 +166,8 @@ def unfinished(settings=None, since=None, probe=False, only=None, staged=None, t
     """
     The background work of this node that holds no connection: imports, copies, hashing.
 
-    Glance keeps it as tasks and does not tell which node runs one. With more than one host in
-    ``glance:glance_api_group`` an import belongs to the node whose staging directory has its
-    data; what cannot be told apart is counted.
+    Glance keeps it as tasks and does not tell which node runs one. Where several hosts serve, an
+    import belongs to the one whose staging directory has its data; what cannot be told is counted.
 
     settings
         Settings of ``glance_settings.get``; read from pillar by default.
@@ -197,7 +196,7 @@ def unfinished(settings=None, since=None, probe=False, only=None, staged=None, t
     settings = _settings(settings)
     if only is None:
         only = _open_tasks(settings, since, probe, timeout)
-    if only and staged is None and len(settings.get("glance_api_group") or []) > 1:
+    if only and staged is None and len(settings["glance_api_hosts"]) > 1:
         staged = _staged_files()
     found = {"tasks": [], "images": []}
     for task_id in only:
@@ -414,7 +413,8 @@ def _started(pid):
 def _open_tasks(settings, since, probe, timeout):
     """Ids of the tasks that have not ended, those created since a second only."""
     ids = []
-    for state in UNFINISHED:
+    # In this order a task that is begun meanwhile is seen twice rather than never.
+    for state in ("pending", "processing"):
         path = f"/v2/tasks?status={state}&sort_key=created_at&sort_dir=desc&limit=100"
         while path:
             answer = _call(settings, "list of tasks", "GET", path, 200, probe, timeout)
@@ -422,7 +422,7 @@ def _open_tasks(settings, since, probe, timeout):
             recent = [one["id"] for one in page["tasks"] if _second(one["created_at"]) >= since]
             ids += recent
             path = page.get("next") if len(recent) == len(page["tasks"]) else None
-    return ids
+    return list(dict.fromkeys(ids))
 
 
 def _find(settings, kind, number, probe, timeout):

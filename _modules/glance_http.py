@@ -146,18 +146,27 @@ def _connect_privileged(where, timeout):
     raise OSError(errno.EADDRINUSE, "every source port for a probe is in use")
 
 
-def _tls(settings, check_hostname):
-    """Trust the CA of Kolla where its file is on this host, else the CAs of the system."""
-    cafile = settings.get("openstack_cacert")
-    context = ssl.create_default_context(cafile=cafile if os.path.isfile(cafile or "") else None)
-    context.check_hostname = check_hostname
+def _tls(settings, load_balanced):
+    """
+    Trust what the containers trust: the file of openstack_cacert where this host has it, else the
+    CAs of the system, and glance_ca_certificates. A node behind a load balancer is asked as that
+    asks it: by address, so its CA is checked (unless kolla_verify_tls_backend is off), not a name.
+    """
+    cafile = settings.get("openstack_cacert") or ""
+    context = ssl.create_default_context(cafile=cafile if os.path.isfile(cafile) else None)
+    more = settings.get("glance_ca_certificates") or {}
+    if more:
+        context.load_verify_locations(cadata="\n".join(more.values()))
+    if load_balanced:
+        context.check_hostname = False
+        if not settings.get("kolla_verify_tls_backend", True):
+            context.verify_mode = ssl.CERT_NONE
     return context
 
 
 def _send(settings, step, method, path, body, headers, probe, timeout):
     try:
-        # Asked by address, as a load balancer does: the CA is checked, the name is not.
-        tls = _tls(settings, check_hostname=False) if settings["api_scheme"] == "https" else None
+        tls = _tls(settings, load_balanced=True) if settings["api_scheme"] == "https" else None
         where = (settings["api_address"], settings["glance_api_listen_port"])
         headers = {"Host": settings["listen"], **headers}
         return _exchange(_Connection(*where, timeout, tls, probe), method, path, body, headers)
@@ -207,7 +216,7 @@ def _ask_keystone(settings, timeout):
     path = re.sub(r"(/v3)?/*$", "/v3/auth/tokens", parts.path, count=1)
     headers = {"Content-Type": "application/json", "Accept": "application/json"}
     try:
-        tls = _tls(settings, check_hostname=True) if parts.scheme == "https" else None
+        tls = _tls(settings, load_balanced=False) if parts.scheme == "https" else None
         conn = _Connection(parts.hostname, parts.port or (443 if tls else 80), timeout, tls)
         answer = _exchange(conn, "POST", path, json.dumps(_credentials(settings)), headers)
     except (OSError, http.client.HTTPException) as err:
@@ -292,6 +301,7 @@ def _meaning(settings, step, answer, probe):
             f" {_LOG}"
         )
     known = {
+        400: "the API does not accept this, such as a store or disk format that it does not know",
         401: "the container wants Keystone tokens and the pillar has no Keystone; apply the state",
         403: "the policy forbids it; check policy.yaml, and in Keystone mode that user glance has"
         " role admin in project service",
@@ -308,11 +318,12 @@ def _meaning(settings, step, answer, probe):
 def _network_fault(err, timeout):
     if isinstance(err, ssl.SSLCertVerificationError):
         return (
-            f"its certificate is not trusted ({err.verify_message}); name the CA's file on this"
-            " host in glance:openstack_cacert"
+            f"its certificate is not trusted ({err.verify_message}); put its CA into"
+            " glance:glance_ca_certificates, or name a file of this host in glance:openstack_cacert"
         )
     if isinstance(err, ssl.SSLError):
-        return "it does not speak TLS there"
+        plain = err.reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE")
+        return "it does not speak TLS there" if plain else f"TLS fails ({err.reason or err})"
     if isinstance(err, ConnectionRefusedError):
         return "nothing listens there"
     if isinstance(err, TimeoutError):
@@ -331,6 +342,6 @@ def _reason(body):
         fault = told.get("error", told)
         text = fault.get("message", "") if isinstance(fault, dict) else fault
     except (ValueError, AttributeError):
-        text = re.sub(r"(?is)<title>.*?</title>|<[^>]*>", " ", body)
+        text = re.sub(r"(?is)<title>.*?</title>|<h1>.*?</h1>|<[^>]*>", " ", body)
     words = " ".join(str(text).encode("utf-8", "replace").decode().split()).rstrip(".")
     return (words if len(words) <= REASON_LENGTH else words[:REASON_LENGTH] + "…") or "no reason"

@@ -56,7 +56,7 @@ class FakeApi:
             "default_user_domain_id": "default",
             "default_project_domain_id": "default",
             "openstack_cacert": "",
-            "glance_api_group": ["one"],
+            "glance_api_hosts": ["one"],
             "enable_glance_image_cache": False,
             "stores": [{"name": "file", "type": "file"}, {"name": "http", "type": "http"}],
             "default_store": "file",

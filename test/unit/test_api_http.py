@@ -6,10 +6,12 @@ import os
 import re
 import socket
 import ssl
+from pathlib import Path
 
 import glance_http
 import pytest
 from salt.exceptions import CommandExecutionError
+
 from support.fake_api import PASSWORD, PROJECT, TOKEN, FakeApi, html, serve
 
 pytestmark = pytest.mark.one_host
@@ -176,10 +178,29 @@ def test_tls_checks_the_authority_but_not_the_name(tmp_path):
         assert ask(settings)["status"] == 200
         for wrong in (other, "", None, "/nowhere"):
             assert re.search(
-                r"its certificate is not trusted \(.*\); name the CA's file on this host in"
+                r"its certificate is not trusted \(.*\); put its CA into"
+                r" glance:glance_ca_certificates, or name a file of this host in"
                 r" glance:openstack_cacert\.$",
                 sentence({**settings, "openstack_cacert": wrong}),
             )
+        untrusted = {**settings, "openstack_cacert": other}
+        named = {"ours.crt": Path(ca).read_text(), "theirs.crt": Path(other).read_text()}
+        assert ask({**untrusted, "glance_ca_certificates": named})["status"] == 200
+        assert ask({**untrusted, "kolla_verify_tls_backend": False})["status"] == 200
+        bad = {**settings, "glance_ca_certificates": {"ours.crt": "no certificate"}}
+        assert "TLS fails" in sentence(bad)
+
+
+def test_keystone_must_have_its_name_too(tmp_path):
+    ca, pem = authority(tmp_path, "ours")
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(pem)
+    with serve(FakeApi(keystone=True), tls=tls, openstack_cacert=ca) as settings:
+        url = f"https://{settings['listen']}"
+        told = sentence(
+            {**settings, "keystone_internal_url": url, "kolla_verify_tls_backend": False}
+        )
+        assert "gives no token: its certificate is not trusted (IP address mismatch" in told
 
 
 def test_tls_where_none_is(trial):
@@ -277,6 +298,7 @@ def test_keystone_has_no_such_name(cloud):
         ("list", "GET /v2", page(401), "the pillar has no Keystone; apply the state"),
         ("list", "GET /v2", page(418), "this is not expected"),
         ("list", "GET /v2", page(204), "this is not expected"),
+        ("upload", "GET /v2", page(400), "such as a store or disk format that it does not know"),
         ("upload", "GET /v2", page(409), "the API does not know this store"),
         ("upload", "GET /v2", page(410), "the store takes no new images"),
         ("upload", "GET /v2", page(413), "the store is full or a quota is reached"),
@@ -298,7 +320,7 @@ def test_status_and_meaning(trial, step, line, fault, text):
 def test_the_reason_is_the_servers_own_and_short(trial):
     api, settings = trial
     api.faults["GET /v2"] = page(403, "Forbidden", "You are not<br/>  authorized.")
-    assert "with HTTP 403 (403 Forbidden You are not authorized): the policy" in sentence(settings)
+    assert "with HTTP 403 (You are not authorized): the policy" in sentence(settings)
     api.faults["GET /v2"] = (403, "x" * 1000)
     assert "x" * 160 + "…)" in sentence(settings)
     api.faults["GET /v2"] = (403, "")
