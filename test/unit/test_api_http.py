@@ -1,5 +1,6 @@
 """The HTTP client: addresses, TLS, probe ports, tokens, and one sentence for each failure."""
 
+import contextlib
 import datetime
 import ipaddress
 import os
@@ -88,14 +89,24 @@ def test_a_probe_comes_from_privileged_ports_in_turn(trial):
     assert all(one != other for one, other in zip(ports, ports[1:], strict=False))
 
 
+@pytest.fixture
+def taken_port():
+    """A probe port on which somebody else listens."""
+    for port in glance_http.PROBE_PORTS:
+        with socket.socket() as taken, contextlib.suppress(OSError):
+            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            taken.bind(("", port))
+            taken.listen()
+            yield port
+            return
+
+
 @needs_root
-def test_a_probe_takes_the_next_port_when_one_is_used(trial, monkeypatch):
-    monkeypatch.setattr(glance_http, "_next_port", iter([1001, 1002, 1003]))
-    with socket.socket() as taken:
-        taken.bind(("", 1001))
-        taken.listen()
-        ask(trial[1], probe=True)
-    assert trial[0].source_ports == [1002]
+def test_a_probe_takes_the_next_port_when_one_is_used(trial, monkeypatch, taken_port):
+    others = [port for port in glance_http.PROBE_PORTS if port != taken_port]
+    monkeypatch.setattr(glance_http, "_next_port", iter([taken_port, *others]))
+    ask(trial[1], probe=True)
+    assert trial[0].source_ports[0] in others
 
 
 @needs_root
@@ -107,13 +118,10 @@ def test_a_probe_of_ipv6(monkeypatch):
 
 
 @needs_root
-def test_all_probe_ports_used(trial, monkeypatch):
-    monkeypatch.setattr(glance_http, "PROBE_PORTS", range(1001, 1002))
-    monkeypatch.setattr(glance_http, "_next_port", iter([1001]))
-    with socket.socket() as taken:
-        taken.bind(("", 1001))
-        taken.listen()
-        assert "Address already in use" in sentence(trial[1], probe=True)
+def test_all_probe_ports_used(trial, monkeypatch, taken_port):
+    monkeypatch.setattr(glance_http, "PROBE_PORTS", [taken_port])
+    monkeypatch.setattr(glance_http, "_next_port", iter([taken_port]))
+    assert "Address already in use" in sentence(trial[1], probe=True)
 
 
 def test_a_probe_without_root(trial, monkeypatch):
