@@ -244,7 +244,7 @@ def _become_fit(settings, name, steering):
         raise
     # The very socket that was probed must still be there; else somebody else has answered.
     _must_run(name, born)
-    if _listeners(settings, name) != listener:
+    if _inodes(_listeners(settings, name)) != _inodes(listener):
         raise CommandExecutionError("it closed its listening socket while it was checked")
 
 
@@ -355,6 +355,10 @@ def _retire(settings, name, survivor):
 def _listeners(settings, name):
     pids = _pids(name)
     return __salt__["glance_sockets.listeners"](pids, *_address(settings)) if pids else []
+
+
+def _inodes(listeners):
+    return {one["inode"] for one in listeners}
 
 
 def _address(settings):

@@ -1,0 +1,297 @@
+"""Glance as an operator has it: deployed from pillar by the real ``salt-call state.apply glance``.
+
+The schema is bootstrapped by the formula itself once per image; later deployments get a copy of
+that database, which the formula finds and takes as it is.
+"""
+
+import copy
+import http.client
+import io
+import tarfile
+import time
+
+import docker.errors
+
+from support import session
+from support.docker_engine import archive
+from support.engines import work_folder
+from support.glance_files import join
+from support.load_process import LoadProcess
+from support.salt_call import SaltCall
+
+OWNER = 42415  # user and group id of glance in Kolla's images
+DATA, DATABASE_FILE = "glance", "glance.sqlite"
+LABEL = "glance.service=api"
+HOST = 31  # of session.address: where it listens unless told otherwise
+WEB_HOST, WEB_PORT = 9, 18080  # the web server of the load, for web-download
+GLANCE_PASSWORD, LOAD_PASSWORD = "glance-secret", "load-secret"
+RUNNING = "Glance API runs"  # the state that replaces the container
+
+
+class Deployed:
+    """A running deployment.
+
+    pillar
+        The mapping below ``glance:``; change it by :py:meth:`edit`.
+    url, address, port, release
+        Of its API.
+    token
+        A token for its API; None without Keystone.
+    salt, engine
+        The minion (support/salt_call.py) and the engine (support/docker_engine.py).
+    """
+
+    def __init__(self, deployer, release, pillar, production):
+        self.engine, self.release = deployer.engine, release
+        self.production, self.token = production, None
+        self.salt = SaltCall(docker_url=self.engine.url)
+        self.pillar = {
+            "glance_api_image_full": self.engine.image(release),
+            "glance_image_pull": "never",
+            "node_config": str(self.salt.minion.root / "etc" / "kolla"),
+            "api_interface_address": session.address(HOST),
+            # A machine of tests may not be allowed to raise limits.
+            "default_container_dimensions": {},
+            "glance_min_healthy_time": 2,
+            **pillar,
+        }
+        self.salt.pillar({"glance": self.pillar})
+
+    @property
+    def address(self):
+        return self.pillar["api_interface_address"]
+
+    @property
+    def port(self):
+        return self.pillar.get("glance_api_listen_port", 9292)
+
+    @property
+    def url(self):
+        return f"http://{join(self.address, self.port)}"
+
+    def change(self, **pillar):
+        """Edit the pillar without applying it; None takes a key out."""
+        merged = {**self.pillar, **pillar}
+        self.pillar = {key: value for key, value in merged.items() if value is not None}
+        self.salt.pillar({"glance": self.pillar})
+
+    def apply(self, sls="glance", **more):
+        """Run state.apply to its end; return its Result (support/salt_call.py)."""
+        return self.salt("state.apply", sls, **more)
+
+    def edit(self, **pillar):
+        """Edit the pillar, apply it, see to it that it worked; return the replacement's comment."""
+        self.change(**pillar)
+        return self.comment(self.apply())
+
+    def start(self, **pillar):
+        """Edit the pillar and start to apply it; return the process (for tests that kill it)."""
+        self.change(**pillar)
+        return self.salt.start("state.apply", "glance")
+
+    def comment(self, result):
+        """What a successful run says about the container."""
+        assert result.rc == 0, (result.failed or result.json, result.stderr, self.logs())
+        return next(s["comment"] for s in result.states if s["__id__"] == RUNNING)
+
+    def containers(self):
+        """All containers of the service, the newest first, also those that do not run."""
+        return self.engine.client.containers.list(all=True, filters={"label": LABEL})
+
+    @property
+    def container(self):
+        """The container in charge, when there is just one."""
+        (only,) = self.containers()
+        return only
+
+    def get(self, path, timeout=10):
+        """Return (status, body) of a GET; (0, reason) when there is no answer."""
+        return self.ask("GET", path, timeout=timeout)
+
+    def ask(self, method, path, body=None, headers=None, timeout=10):
+        """Return (status, body) of a request; (0, reason) when there is no answer."""
+        headers = {**({"X-Auth-Token": self.token} if self.token else {}), **(headers or {})}
+        connection = http.client.HTTPConnection(self.address, self.port, timeout=timeout)
+        try:
+            connection.request(method, path, body, headers)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            return 0, repr(error)
+        finally:
+            connection.close()
+
+    def load(self, **options):
+        """A load on this API, with its token; see support/load_process.py."""
+        if self.token:
+            file = self.salt.minion.root / "token"
+            file.write_text(self.token, encoding="utf8")
+            options.setdefault("token_file", file)
+        options.setdefault("web", f"{session.address(WEB_HOST)}:{WEB_PORT}")
+        return LoadProcess(self.url, **options)
+
+    def logs(self, lines=30):
+        """The end of what containers and Glance's log file say."""
+        texts = []
+        for container in self.containers():
+            texts.append(f"--- {container.name} ({container.status})")
+            texts.append(container.logs(tail=lines).decode("utf8", "replace"))
+            if container.status == "running":
+                command = ["tail", "-n", str(lines), "/var/log/kolla/glance/glance-api.log"]
+                texts.append(container.exec_run(command).output.decode("utf8", "replace"))
+        return "\n".join(texts)
+
+    def whole(self):
+        """Whether the one container serves."""
+        found = self.containers()
+        running = [one.name for one in found if one.status == "running"]
+        return len(found) == 1 and running == ["glance_api"] and self.get("/v2/images")[0] == 200
+
+    def clean(self):
+        """Forget the minion."""
+        self.salt.__exit__()
+
+
+class Deployer:
+    """The fixture ``deploy``; one deployment at a time, as an engine is one host."""
+
+    def __init__(self, engine, services):
+        self.engine = engine
+        self._services = services
+        self._present, self._order = None, None
+
+    def __call__(self, release="2026.2", *, production=False, reuse=False, apply=True, **pillar):
+        """Deploy on the emptied engine; return a Deployed.
+
+        release
+            Release of the image; ``glance_api_image_full`` in pillar names another image of it.
+        production
+            With MariaDB and Keystone. Without it is a trial: SQLite, everybody is administrator,
+            and Glance cannot import.
+        reuse
+            Take the present deployment when it was asked for in the same way, is unchanged and
+            serves; for tests that leave it as it was.
+        apply
+            Whether to run state.apply; False leaves that to the test.
+        pillar
+            More keys below ``glance:``.
+        """
+        order = copy.deepcopy((release, production, pillar))
+        if reuse and order == self._order and self._is_as_ordered():
+            return self._present
+        self.clean()
+        self.engine.reset()
+        if production:
+            pillar = {**self._production(release), **pillar}
+        made = Deployed(self, release, pillar, production)
+        self._present, self._order = made, order
+        self._ordered = copy.deepcopy(made.pillar)
+        if production:
+            made.token = self._services("keystone").token("load", LOAD_PASSWORD, "load")
+        if apply:
+            kept = self._restore(made)
+            made.comment(made.apply())
+            if not kept:
+                self._keep(made)
+        return made
+
+    def _is_as_ordered(self):
+        return self._present.pillar == self._ordered and self._present.whole()
+
+    def _production(self, release):
+        mariadb, keystone = self._services("mariadb"), self._services("keystone")
+        mariadb.drop()
+        keystone.user("glance", GLANCE_PASSWORD)
+        keystone.ensure("project", "load", domain_id="default")
+        keystone.user("load", LOAD_PASSWORD, project="load", role="member")
+        return {
+            "database_address": mariadb.address,
+            "database_password": mariadb.root_password,
+            "glance_database_password": "glance-database-secret",
+            "keystone_internal_url": keystone.url,
+            "glance_keystone_password": GLANCE_PASSWORD,
+            "keystone_admin_password": "admin",
+        }
+
+    # The database that was bootstrapped once
+
+    def _kept(self, made, kind):
+        image = self.engine.client.images.get(self.engine.image(made.release))
+        folder = work_folder() / "cache"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / f"bootstrapped-{image.id.split(':')[1][:16]}.{kind}"
+
+    def _restore(self, made):
+        """Put the kept database where the formula will look for it; whether there was one."""
+        kept = self._kept(made, "sql" if made.production else "sqlite")
+        if not kept.exists():
+            return False
+        if made.production:
+            mariadb = self._services("mariadb")
+            mariadb.fresh(password=made.pillar["glance_database_password"])
+            mariadb.container.put_archive("/tmp", archive({"glance.sql": kept.read_bytes()}))
+            mariadb.sql("source /tmp/glance.sql", "glance")
+            return True
+        entry = {DATABASE_FILE: (kept.read_bytes(), 0o640)}
+        with self._holder(made) as holder:
+            holder.put_archive("/var/lib/glance", archive(entry, OWNER, OWNER))
+        return True
+
+    def _keep(self, made):
+        """Keep the database that the formula has just made."""
+        kept = self._kept(made, "sql" if made.production else "sqlite")
+        if made.production:
+            mariadb = self._services("mariadb")
+            login = ["-h", mariadb.address, "-uroot", f"-p{mariadb.root_password}"]
+            code, (content, errors) = mariadb.container.exec_run(
+                ["mariadb-dump", *login, "--skip-comments", "glance"], demux=True
+            )
+            assert code == 0, errors
+        else:
+            with self._holder(made) as holder:
+                stream, _ = holder.get_archive(f"/var/lib/glance/{DATABASE_FILE}")
+                with tarfile.open(fileobj=io.BytesIO(b"".join(stream))) as tar:
+                    content = tar.extractfile(DATABASE_FILE).read()
+        part = kept.with_suffix(".part")
+        part.write_bytes(content)
+        part.replace(kept)
+
+    def _holder(self, made):
+        return _Holder(self.engine, made)
+
+    def clean(self):
+        """Forget the present deployment; the engine is emptied by its own fixture."""
+        if self._present:
+            self._present.clean()
+        self._present = self._order = None
+
+
+class _Holder:
+    """A container that never runs, through which the data volume can be reached."""
+
+    def __init__(self, engine, made):
+        data = made.pillar.get("glance_file_datadir_volume", DATA)
+        self._made = engine.client.containers.create(
+            engine.image(made.release),
+            volumes={data: {"bind": "/var/lib/glance", "mode": "rw"}},
+            network_mode="host",
+        )
+
+    def __enter__(self):
+        return self._made
+
+    def __exit__(self, *_):
+        self._made.remove(force=True)
+
+
+def wait_for(condition, seconds, what):
+    """Wait until a condition holds; `what` says in the error what did not happen."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            if found := condition():
+                return found
+        except docker.errors.NotFound:
+            pass
+        assert time.monotonic() < deadline, f"{what} did not happen within {seconds} s"
+        time.sleep(0.1)

@@ -1,0 +1,42 @@
+"""When a newcomer counts as fit to take over."""
+
+import glance_replace
+import pytest
+from salt.exceptions import CommandExecutionError
+
+pytestmark = pytest.mark.one_host
+
+SETTINGS = {
+    "api_address": "127.0.0.1",
+    "glance_api_listen_port": 9292,
+    "glance_healthy_deadline": 10,
+    "glance_min_healthy_time": 0,
+}
+SOCKET = {"inode": 7, "pid": 10, "fd": 3, "user": 42415, "queued": 0}
+
+
+@pytest.fixture
+def looks(monkeypatch):
+    """What glance_sockets.listeners answers, look by look; the last answer stays."""
+    answers = []
+    loaded = {
+        "glance_engine.inspect": lambda name: {"running": True, "started_at": "now"},
+        "glance_engine.pids": lambda name: [10],
+        "glance_sockets.listeners": lambda *_: answers.pop(0) if answers[1:] else answers[0],
+        "glance_api.probe_once": lambda *_, **__: {"ok": True, "reason": ""},
+        "glance_api.deep_check": lambda *_, **__: {},
+    }
+    monkeypatch.setattr(glance_replace, "__salt__", loaded, raising=False)
+    return answers
+
+
+def test_the_same_socket_may_be_found_in_another_process_or_with_a_queue(looks):
+    looks += [[SOCKET], [{**SOCKET, "pid": 11, "fd": 5, "queued": 2}]]
+    glance_replace._become_fit(SETTINGS, "new", None)
+
+
+@pytest.mark.parametrize("later", [[], [{**SOCKET, "inode": 8}]])
+def test_another_socket_is_not_fit(looks, later):
+    looks += [[SOCKET], later]
+    with pytest.raises(CommandExecutionError, match="it closed its listening socket"):
+        glance_replace._become_fit(SETTINGS, "new", None)
