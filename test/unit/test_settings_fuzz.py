@@ -71,10 +71,16 @@ def test_junk_for_known_keys(seed):
         check({key: junk(rng) for key in keys})
 
 
-@pytest.mark.parametrize("key", KEYS)
-def test_every_scalar_for_every_key(key):
-    for value in SCALARS:
-        check({key: value})
+@pytest.mark.parametrize("value", SCALARS, ids=range(len(SCALARS)))
+def test_every_scalar_for_all_keys(value):
+    check(dict.fromkeys(KEYS, value))
+
+
+def test_scalars_for_every_key():
+    rng = random.Random(3)
+    for key in KEYS:
+        for value in rng.sample(SCALARS, 4):
+            check({key: value})
 
 
 @pytest.mark.parametrize("seed", range(10))
