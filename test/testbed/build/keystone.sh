@@ -17,6 +17,8 @@ connection = sqlite:////$home/keystone.sqlite
 provider = fernet
 [fernet_tokens]
 key_repository = $home/fernet
+[fernet_receipts]
+key_repository = $home/fernet
 [credential]
 key_repository = $home/credential
 [identity]
