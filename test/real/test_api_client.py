@@ -9,6 +9,7 @@ import uuid
 
 import glance_api
 import glance_http
+import glance_screen
 import pytest
 from salt.exceptions import CommandExecutionError
 
@@ -60,6 +61,7 @@ class Node:
         return {
             "glance_http.request": glance_http.request,
             "glance_http.project": glance_http.project,
+            "glance_screen.make": glance_screen.make,
             "glance_settings.get": lambda: self.settings,
             "glance_container.facts": self.facts,
             "glance_container.execute": self.execute,

@@ -6,6 +6,7 @@ import uuid
 
 import glance_api
 import glance_http
+import glance_screen
 import pytest
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
@@ -21,6 +22,8 @@ FACTS = {
     "image": "registry/glance-api:2026.2",
     "release": "2026.2",
     "spec": "5ec5ec",
+    "database": "sqlite:///var/lib/glance/glance.sqlite",
+    "restarts": 0,
     "started_at": "2027-01-13T06:59:00.123456789Z",
     "health": "healthy",
     "leftovers": [],
@@ -42,6 +45,7 @@ class Minion:
         return {
             "glance_http.request": glance_http.request,
             "glance_http.project": glance_http.project,
+            "glance_screen.make": glance_screen.make,
             "glance_settings.get": self.get,
             "glance_container.facts": lambda: self.facts,
             "glance_container.execute": self.execute,
@@ -374,6 +378,7 @@ def test_the_screen(minion):
     assert screen == {
         "address": minion.settings["self_url"],
         "cache": "off",
+        "database": "sqlite:///var/lib/glance/glance.sqlite",
         "drained": "no",
         "health": "healthy",
         "image": "registry/glance-api:2026.2",
@@ -388,15 +393,17 @@ def test_the_screen(minion):
 
 def test_the_screen_of_a_node_in_trouble(minion):
     glance_api.drain()
-    minion.facts.update(health="unhealthy", leftovers=["glance_api_5ec"], release=None)
+    trouble = {"health": "unhealthy", "leftovers": ["glance_api_5ec"], "restarts": 2}
+    minion.facts.update(trouble, release=None)
     screen = glance_api.status()
     assert screen["answers"].startswith("no: The Glance API at")
     assert screen["drained"] == "yes, glance_api.resume ends it"
     assert screen["leftovers"] == "glance_api_5ec"
     assert screen["release"] == "unknown"
-    assert screen["warnings"][:2] == [
+    assert screen["warnings"][:3] == [
         "An interrupted replacement left containers: state.apply glance repairs it.",
         "The engine's health check of glance_api fails.",
+        "glance_api was restarted 2 times by the engine.",
     ]
 
 
@@ -432,7 +439,7 @@ def test_the_screen_with_a_bad_pillar(minion):
     [(0, "0 s"), (-3, "0 s"), (59, "59 s"), (3600, "1 h"), (3725, "1 h 2 min"), (90061, "1 d 1 h")],
 )
 def test_duration(seconds, text):
-    assert glance_api._duration(seconds) == text
+    assert glance_screen._duration(seconds) == text
 
 
 def test_project_of_the_check(minion):
