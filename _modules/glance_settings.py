@@ -8,6 +8,7 @@ Kolla-Ansible's variable names, with a few keys that follow from others (``liste
 ``glance_backend_rules`` (what belongs together): all pure, put together by :func:`resolve`.
 """
 
+import copy
 import hashlib
 import logging
 import os
@@ -35,24 +36,32 @@ def __virtual__():
     return __virtualname__
 
 
-def get(saltenv=None):
+def get(saltenv=None, **job):
     """
     Return the settings of this minion, secrets included.
+
+    Called as a job (``salt '*' glance_settings.get``) it hides them, as :func:`show` does: the
+    answers of jobs are kept and logged.
 
     saltenv
         Environment to take ``glance/defaults.yaml`` from; by default the minion's own.
 
+    job
+        What Salt adds when this is a job of its own.
+
     Raises SaltInvocationError with every fault of the pillar, one a line.
 
-    CLI Example (:func:`show` hides the secrets):
+    CLI Example:
 
     .. code-block:: bash
 
-        salt '*' glance_settings.show
+        salt '*' glance_settings.get
     """
     settings, found = _resolved(saltenv)
     if found:
         raise SaltInvocationError("\n".join(found))
+    if job.get("__pub_fun") == f"{__virtualname__}.get":
+        return show(saltenv)
     return settings
 
 
@@ -262,8 +271,7 @@ def _resolved(saltenv):
             "result": (settings, found),
         }
         __context__[__virtualname__] = memo
-    settings, found = memo["result"]
-    return dict(settings), list(found)
+    return copy.deepcopy(memo["result"])
 
 
 def _saltenv():

@@ -151,6 +151,14 @@ def test_show_hides_every_secret(settings, tmp_path):
     assert names == ["s3", "http", "vmware", "cinder", "swift", "s3x", "rbd"]
 
 
+def test_get_as_a_job_hides_secrets_too(settings):
+    modules = settings(PRODUCTION)
+    inside = modules["glance_settings.get"](__pub_fun="state.apply")
+    assert inside["database_password"] == "canary-root"
+    job = modules["glance_settings.get"](__pub_fun="glance_settings.get", __pub_jid="1")
+    assert job["database_password"] == "(hidden)"
+
+
 def test_the_same_pillar_is_worked_out_once(settings, roots):
     folder, options = roots
     modules = settings({}, **options)
@@ -158,7 +166,10 @@ def test_the_same_pillar_is_worked_out_once(settings, roots):
     (folder / "glance/defaults.yaml").unlink()
     assert modules["glance_settings.get"](saltenv="dev") == first
     first["listen"] = "changed by a caller"
-    assert modules["glance_settings.get"](saltenv="dev")["listen"] == "127.0.0.1:9292"
+    first["stores"][0]["options"].clear()
+    again = modules["glance_settings.get"](saltenv="dev")
+    assert again["listen"] == "127.0.0.1:9292"
+    assert again["stores"][0]["options"] != {}
     modules = settings({"glance_api_port": 9999}, **options)
     with pytest.raises(CommandExecutionError):
         modules["glance_settings.get"](saltenv="dev")
