@@ -342,6 +342,7 @@ def check_loaded(proof):
 def prove(proof):
     """Do all of it in order; what needs the former to be right is left out when it is not."""
     os.makedirs(PROOF, exist_ok=True)
+    os.environ["XDG_CACHE_HOME"] = PROOF  # the home of glance is the data volume
     if not proof.read() or not proof.is_harmless():
         return
     spaces = namespaces()
