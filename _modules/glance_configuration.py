@@ -68,12 +68,6 @@ def files(settings, release):
     Returns a mapping of the path below the directory to ``{"text": str, "secret": bool}``.
 
     Raises SaltInvocationError when the release cannot do what the settings ask for.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' glance_configuration.files "$SETTINGS" 2026.1
     """
     result, copies = _content(settings, _sections(settings, release), proof=False)
     command = __salt__["glance_options.command"](settings, release)

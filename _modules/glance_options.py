@@ -290,6 +290,8 @@ def _uwsgi(settings):
             "socket-timeout": 30,
             "thunder-lock": True,
             "uid": "glance",
+            # As Glance's own server does: images and logs are not for everybody.
+            "umask": "027",
             "worker-reload-mercy": 80,
             "wsgi-manage-chunked-input": True,
         }

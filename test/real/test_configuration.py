@@ -157,6 +157,7 @@ def test_a_trial_serves_and_passes_the_security_guide(
     # What Kolla itself thinks of it (it compares contents, owners and modes).
     code, output = run("KOLLA_CONFIG_STRATEGY=COPY_ALWAYS kolla_set_configs --check")
     assert code == 0, output
+    assert run("stat -c %a /var/lib/glance/images/*")[1] == ["640"]
     # Nothing is wrong in its log, and the proof's directory is no business of the service.
     wrong = run("grep -E ' (ERROR|CRITICAL) ' /var/log/kolla/glance/glance-api.log")[1]
     assert [line for line in wrong if "os_brick" not in line] == []
