@@ -84,7 +84,7 @@ class Proof:
         text = " ".join(str(sentence).split())
         for secret in sorted(self.secrets, key=len, reverse=True):
             text = text.replace(secret, "***")
-        text = re.sub(r"://[^/@\s]*:[^@\s]*@", "://***@", text)
+        text = re.sub(r"://[^/@\s]*:[^/\s]*@", "://***@", text)
         if text not in self.findings:
             self.findings.append(text)
 

@@ -1,0 +1,161 @@
+"""What the scripts of one-shot containers do before they need Glance: find, redact, refuse."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.one_host
+
+FILES = Path(__file__).resolve().parents[2] / "glance" / "files"
+
+
+def script(name):
+    spec = importlib.util.spec_from_file_location(name, FILES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+prove, schema = script("prove"), script("schema")
+
+
+@pytest.fixture
+def etc(tmp_path):
+    (tmp_path / "glance.conf.d").mkdir()
+    (tmp_path / "glance-api.conf").write_text("")
+    return tmp_path
+
+
+class Parser:
+    """As much of oslo.config's parser as the proof needs."""
+
+    def __init__(self, path, sections):
+        self.path, self.sections = path, sections
+
+    def parse(self):
+        current = None
+        for line in Path(self.path).read_text().splitlines():
+            if line.startswith("["):
+                current = self.sections.setdefault(line[1:-1], {})
+            elif line:
+                name, _, value = line.partition(" = ")
+                current.setdefault(name, []).append(value)
+
+
+@pytest.fixture
+def proof(etc, monkeypatch):
+    """A function: text of a configuration -> what the proof read of it."""
+    cfg = types.SimpleNamespace(ConfigParser=Parser, ParseError=ValueError)
+    monkeypatch.setitem(sys.modules, "oslo_config", types.SimpleNamespace(cfg=cfg))
+
+    def read(text):
+        (etc / "glance.conf.d" / "one.conf").write_text(text)
+        made = prove.Proof(str(etc))
+        made.read()
+        return made
+
+    return read
+
+
+def test_secrets_of_the_configuration_are_taken_out_of_findings(proof):
+    made = proof(
+        "[database]\nconnection = mysql://glance:c4n4ry1@db/glance\n"
+        "[keystone_authtoken]\npassword = c4n4ry2\n"
+        "[DEFAULT]\ntransport_url = rabbit://openstack:c4n4ry3@mq:5672//\n"
+    )
+    made.add("it said c4n4ry1 and c4n4ry2, mysql://glance:c4n4ry1@db and\n c4n4ry3")
+    assert made.findings == ["it said *** and ***, mysql://***@db and ***"]
+
+
+def test_a_login_in_a_url_is_taken_out_even_if_unknown(proof):
+    made = proof("")
+    made.add("no answer from http://user:pass@word@proxy:3128/")
+    assert made.findings == ["no answer from http://***@proxy:3128/"]
+
+
+def test_a_finding_is_noted_once(proof):
+    made = proof("")
+    made.add("one")
+    made.add(" one\n")
+    assert made.findings == ["one"]
+
+
+HARMLESS = "[database]\nconnection = sqlite:////tmp/glance-proof/x\n"
+
+
+@pytest.mark.parametrize(
+    ("more", "finding"),
+    [
+        ("", None),
+        ("[file]\nfilesystem_store_datadir = /tmp/glance-proof/file/x\n", None),
+        ("[file]\nfilesystem_store_datadir = /var/lib/glance/images\n", "[file] filesystem_store"),
+        ("[os_glance_staging_store]\nfilesystem_store_datadir = /x\n", "[os_glance_staging_store]"),
+        ("[DEFAULT]\nimage_cache_dir = /var/lib/glance-cache\n", "[DEFAULT] image_cache_dir"),
+        ("[DEFAULT]\nnode_staging_uri = file:///srv\n", "[DEFAULT] node_staging_uri"),
+        ("[database]\nslave_connection = mysql://db/x\n", "[database] slave_connection"),
+    ],
+)
+def test_nothing_is_loaded_that_could_touch_real_data(proof, more, finding):
+    made = proof(HARMLESS + more)
+    assert made.is_harmless() == (finding is None)
+    assert [text.startswith(finding or "") for text in made.findings] == [True] * bool(finding)
+
+
+@pytest.mark.parametrize("text", ["", "[database]\nmax_retries = -1\n"])
+def test_no_database_is_not_a_throw_away_one(proof, text):
+    made = proof(text)
+    assert not made.is_harmless()
+    assert made.findings == [
+        "[database] connection is not a throw-away one, so nothing was loaded."
+    ]
+
+
+def test_the_reason_of_an_error_without_words_is_its_cause():
+    try:
+        try:
+            raise OSError("object not found")
+        except OSError:
+            raise RuntimeError from None
+    except RuntimeError as error:
+        assert prove.reason_of(error) == "OSError: object not found"
+    assert prove.reason_of(KeyError()) == "KeyError"
+    assert prove.reason_of(ValueError("a line.\n")) == "ValueError: a line"
+
+
+class Refused(Exception):
+    """As a database driver raises it, inside SQLAlchemy's own."""
+
+
+def test_a_database_error_is_a_sentence_without_login():
+    error = types.SimpleNamespace(orig=Refused(1045, "Access denied for user 'glance'"))
+    assert schema.sentence(error, "mysql+pymysql://glance:s3cr%40t@db:3306/glance?ssl_ca=/x") == (
+        "The database mysql+pymysql://db:3306/glance cannot be read: Access denied for user "
+        "'glance' (error 1045)."
+    )
+    assert schema.sentence(OSError("no such\nfile."), "sqlite:////x") == (
+        "The database sqlite:////x cannot be read: no such file."
+    )
+
+
+def test_release_says_so_when_there_is_no_glance():
+    done = subprocess.run(
+        [sys.executable, FILES / "release.py"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["glance"] is None
+
+
+@pytest.mark.parametrize("name", ["prove", "schema"])
+def test_a_script_without_glance_still_answers_in_one_line(name):
+    done = subprocess.run(
+        [sys.executable, FILES / f"{name}.py"], capture_output=True, text=True, check=False
+    )
+    answer = json.loads(done.stdout)
+    text = answer["error"] if name == "schema" else answer["findings"][0]
+    assert "No module named" in text
+    assert done.stdout.count("\n") == 1
