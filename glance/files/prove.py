@@ -14,6 +14,8 @@ import json
 import logging
 import os
 import re
+import ssl
+import subprocess
 import sys
 import traceback
 
@@ -339,12 +341,35 @@ def check_loaded(proof):
             )
 
 
+def check_tls(etc=ETC):
+    """Return what keeps the server from serving TLS; it would start, and listen nowhere."""
+    path = os.path.join(etc, "glance-api-uwsgi.ini")
+    if not os.path.exists(path):
+        return
+    with open(path, encoding="utf-8") as handle:
+        listen = re.search(r"^https-socket = [^,]+,([^,]+),(\S+)$", handle.read(), re.MULTILINE)
+    if not listen:
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(listen[1], listen[2])
+    except (OSError, ValueError) as error:
+        yield f"The certificate and key for backend TLS do not work: {reason_of(error)}."
+    options = subprocess.run(["uwsgi", "--help"], capture_output=True, check=False)
+    if b"--https-socket" not in options.stdout + options.stderr:
+        yield (
+            "The uWSGI of this image was built without TLS: use another image or switch "
+            "glance:glance_enable_tls_backend off."
+        )
+
+
 def prove(proof):
     """Do all of it in order; what needs the former to be right is left out when it is not."""
     os.makedirs(PROOF, exist_ok=True)
     os.environ["XDG_CACHE_HOME"] = PROOF  # the home of glance is the data volume
     if not proof.read() or not proof.is_harmless():
         return
+    for finding in check_tls():
+        proof.add(finding)
     spaces = namespaces()
     validate(proof, spaces)
     if check_values(proof, spaces) and load(proof):

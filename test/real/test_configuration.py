@@ -240,6 +240,19 @@ def test_the_proof_finds_a_store_that_does_not_exist(release, prove):
     assert "looking for 'nosuch'" in findings[1]
 
 
+@pytest.mark.parametrize("release", [LAST, pytest.param("2025.2", marks=pytest.mark.soak)])
+def test_the_proof_finds_that_tls_cannot_be_served(release, prove):
+    """The golden certificate is none, and the uWSGI of a test image has no TLS."""
+    settings = settings_of("tls", **CANARIES)
+    findings, everything = prove(release, settings)
+    assert findings[0].startswith("The certificate and key for backend TLS do not work: SSLError:")
+    assert findings[1:] == [
+        "The uWSGI of this image was built without TLS: use another image or switch "
+        "glance:glance_enable_tls_backend off."
+    ]
+    assert "c4n4ry" not in everything
+
+
 @pytest.mark.parametrize("release", LAST_ONLY)
 def test_the_proof_finds_what_glance_reads_late(release, prove):
     settings = settings_of(
