@@ -11,7 +11,7 @@ import docker
 import docker.errors
 
 from support import session
-from support.engines import POLL, STOP_LIMIT, Engine, _alive
+from support.engines import POLL, STOP_LIMIT, Engine, alive
 
 KEEP = "glance-testbed.keep"  # label of containers and volumes that outlive a reset
 CLIENT_TIMEOUT = 120  # seconds
@@ -77,7 +77,7 @@ class TestEngine(Engine):
             if files:
                 made.put_archive("/", archive(files))
             repository, _, version = tag.rpartition(":")
-            made.commit(repository, version, changes="\n".join(changes))
+            made.commit(repository, version, changes="\n".join(changes) or None)
         finally:
             made.remove(force=True)
         return tag
@@ -111,5 +111,5 @@ class TestEngine(Engine):
         if pid:
             os.kill(pid, signal.SIGKILL)
             deadline = time.monotonic() + STOP_LIMIT
-            while _alive(pid) and time.monotonic() < deadline:
+            while alive(pid) and time.monotonic() < deadline:
                 time.sleep(POLL)

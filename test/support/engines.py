@@ -34,7 +34,8 @@ def _until(condition, limit, what):
         time.sleep(POLL)
 
 
-def _alive(pid):
+def alive(pid):
+    """Return whether a process runs; one that has ended but was not reaped does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
@@ -75,7 +76,7 @@ class Engine:
         except (OSError, ValueError):
             return None
         # The number may have been given to another process since.
-        return pid if str(self.home) in command and _alive(pid) else None
+        return pid if str(self.home) in command and alive(pid) else None
 
     @property
     def running(self):
@@ -167,7 +168,7 @@ class Engine:
     def _reaped(self, pid):
         if self._daemon is not None:
             self._daemon.poll()
-        return not _alive(pid)
+        return not alive(pid)
 
     def container_processes(self):
         """Return the ids of all processes in containers, and of their shims."""
@@ -210,7 +211,7 @@ class Engine:
     def _gone(self, victims):
         if self._daemon is not None:
             self._daemon.poll()
-        return not any(_alive(pid) for pid in victims)
+        return not any(alive(pid) for pid in victims)
 
     def crash(self):
         """Kill -9 the engine and every container process: what a power cut does."""

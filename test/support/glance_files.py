@@ -102,7 +102,6 @@ def uwsgi_ini(address, port, workers, options=None):
         "socket-timeout": 30,
         "thunder-lock": "true",
         "worker-reload-mercy": 80,
-        "wsgi-manage-chunked-input": "true",
     }
     return ini(merged({"uwsgi": settings}, {"uwsgi": options or {}}))
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import http.server
 import json
 import shutil
 import socket
@@ -15,6 +16,7 @@ from support.engines import work_folder
 
 PORT = 5000
 HANGING_PORT = 5001
+SILENT_PORT = 5002
 START_LIMIT = 15  # seconds until the registry answers
 POLL = 0.05  # seconds between two questions
 
@@ -26,7 +28,7 @@ http: {{addr: "{address}:{port}", secret: testbed}}
 """
 
 
-class Hanging:
+class Silent:
     """A TCP port that takes connections and never answers."""
 
     def __init__(self, address, port):
@@ -50,13 +52,56 @@ class Hanging:
             connection.close()
 
 
+class Hanging(http.server.ThreadingHTTPServer):
+    """A registry that says hello and never answers anything else."""
+
+    daemon_threads = True
+
+    def __init__(self, address, port):
+        self.reference = f"{address}:{port}"
+        self.asked = []
+        self.ended = threading.Event()
+        server = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self):
+                if self.path == "/v2/":
+                    self.send_response(200)
+                    self.send_header("Docker-Distribution-Api-Version", "registry/2.0")
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+                    return
+                server.asked.append(self.path)
+                server.ended.wait()
+                self.close_connection = True
+
+            do_HEAD = do_GET
+
+            def log_message(self, *_):
+                pass
+
+        super().__init__((address, port), Handler)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def close(self):
+        """Let go of everybody who waits."""
+        self.ended.set()
+        self.shutdown()
+        self.server_close()
+
+
 class Registry:
     """A running registry.
 
     host
         ADDRESS:PORT, the first part of a reference in it.
     hanging
-        ADDRESS:PORT of a registry that never answers.
+        ADDRESS:PORT of a registry that greets and then never answers: a pull waits for ever.
+    silent
+        ADDRESS:PORT that takes connections and never says a word: the engine gives up by itself
+        after about 25 seconds.
     """
 
     def __init__(self, engine, address, port=PORT):
@@ -65,7 +110,8 @@ class Registry:
         self.port = port
         self.host = f"{address}:{port}"
         self.hanging = None
-        self._hanging = None
+        self.silent = None
+        self.servers = []
         self._process = None
         # Layers are kept between sessions: compressing them takes longest.
         self._store = work_folder() / "registry"
@@ -84,12 +130,13 @@ class Registry:
                 stderr=log,
             )
         self._wait()
-        self._hanging = Hanging(self.address, HANGING_PORT)
-        self.hanging = self._hanging.reference
+        self.servers = [Hanging(self.address, HANGING_PORT), Silent(self.address, SILENT_PORT)]
+        self.hanging, self.silent = (server.reference for server in self.servers)
         return self
 
     def __exit__(self, *_):
-        self._hanging.close()
+        for server in self.servers:
+            server.close()
         self._process.terminate()
         self._process.wait(10)
         shutil.rmtree(self._folder, ignore_errors=True)

@@ -24,6 +24,15 @@ class Result:
     stdout: str
     stderr: str
 
+    @classmethod
+    def of(cls, rc, stdout, stderr):
+        """The Result of a process that has ended."""
+        try:
+            parsed = json.loads(stdout)["local"]
+        except (ValueError, KeyError, TypeError):
+            parsed = None
+        return cls(rc, parsed, stdout, stderr)
+
     @property
     def states(self):
         """The states of a state run, in their order; a render error gives none."""
@@ -124,11 +133,7 @@ class SaltCall:
             stdout, stderr = process.communicate()
             text = f"{function} took longer than {limit} s: {stdout[-2000:]} {stderr[-2000:]}"
             raise AssertionError(text) from None
-        try:
-            parsed = json.loads(stdout)["local"]
-        except (ValueError, KeyError, TypeError):
-            parsed = None
-        return Result(process.returncode, parsed, stdout, stderr)
+        return Result.of(process.returncode, stdout, stderr)
 
     @staticmethod
     def _environment():

@@ -19,6 +19,8 @@ provider = fernet
 key_repository = $home/fernet
 [fernet_receipts]
 key_repository = $home/fernet
+[fernet_receipts]
+key_repository = $home/fernet
 [credential]
 key_repository = $home/credential
 [identity]
@@ -38,7 +40,7 @@ if [[ ! -e fernet ]]; then
 fi
 export OS_KEYSTONE_CONFIG_FILES=$home/keystone.conf
 exec uwsgi --http-socket "$1:$2" --module keystone.wsgi.api:application --master --processes 2 \
-  --lazy-apps --need-app --die-on-term --buffer-size 65535 --wsgi-manage-chunked-input \
+  --lazy-apps --need-app --die-on-term --buffer-size 65535 \
   --add-header "Connection: close"
 EOF
 chmod 755 /usr/local/bin/start-keystone
