@@ -14,6 +14,7 @@ from salt.exceptions import CommandExecutionError
 __virtualname__ = "glance_container"
 
 NAME = "glance_api"
+ENDING = "_ending"  # end of the name of a container that was told to stop
 CONFIG_MOUNT = "/var/lib/kolla/config_files/"
 SERVICE_LABEL, SERVICE = "glance.service", "api"
 
@@ -110,12 +111,12 @@ def decide(containers, spec_hash, policy):
     replace
         Another one is in charge: replace it (``newcomer`` names one that already runs).
     """
-    running = [one for one in containers if one["running"]]
-    # The newcomer gets its restart policy before the incumbent loses it, so of two that have
-    # one the newer was already switched to.
+    running = [one for one in containers if one["running"] and not is_ending(one["name"])]
+    # The newcomer gets its restart policy before the incumbent loses it, and the incumbent is
+    # renamed before it is told to stop: of two, the older one is known to be good.
     with_policy = [one for one in running if one["restart_policy"] != "no"]
     named = [one for one in running if one["name"] == NAME]
-    candidates = with_policy[-1:] or named or running[:1]
+    candidates = with_policy or named or running
     charge = candidates[0] if candidates else None
     others = [one["name"] for one in containers if one is not charge]
     if charge is None:
@@ -388,9 +389,21 @@ def release_of(reference, look_inside=True):
     }
 
 
+def is_ending(name):
+    """
+    Whether a container of this name was told to stop, so that it must get no connection. Pure.
+
+    name
+        Container name.
+    """
+    return name.endswith(ENDING)
+
+
 def _start(containers):
-    dead = [one for one in containers if one["name"] == NAME]
-    fallback = dead[0]["name"] if dead else None
+    by_merit = sorted(
+        containers, key=lambda one: (one["restart_policy"] == "no", one["name"] != NAME)
+    )
+    fallback = by_merit[0]["name"] if containers else None
     return {
         "do": "start",
         "incumbent": fallback,

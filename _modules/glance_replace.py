@@ -11,7 +11,6 @@ the next run finds what is there and finishes or undoes it (``glance_container.d
 """
 
 import logging
-import os
 import time
 
 from salt.exceptions import CommandExecutionError
@@ -25,6 +24,8 @@ POLL = 0.5  # seconds between two looks at a condition
 # uWSGI lets requests end for this long after SIGTERM (worker-reload-mercy in its ini).
 MERCY = 80
 COME_BACK = 60  # seconds an old container gets to serve again after a failed newcomer
+ANSWER = 10  # seconds without an answer after which a newcomer is not trusted with everything
+ENDING = "_ending"  # see glance_container.is_ending
 
 
 def __virtual__():
@@ -51,13 +52,16 @@ def run(settings, want, files):
         return {"how": "nothing"}
     log.info("glance-api: %s", verdict)
     incumbent, newcomer = verdict["incumbent"], verdict["newcomer"]
-    for name in verdict["retire"]:
-        _retire(settings, name, incumbent if verdict["do"] != "start" else None)
     if verdict["do"] == "finish":
-        report = _finish(settings, want, incumbent)
+        report = _finish(settings, want, files, incumbent, ours)
     elif verdict["do"] == "start":
+        for name in verdict["retire"]:
+            __salt__["glance_engine.remove"](name)
         report = _start(settings, want, files, incumbent)
     else:
+        for name in verdict["retire"]:
+            _retire(settings, name, incumbent)
+        _keep_policy(incumbent, want)
         why = _why_drain(settings, incumbent)
         if why:
             if newcomer:
@@ -65,7 +69,7 @@ def run(settings, want, files):
             report = _drain_first(settings, want, files, incumbent, why)
         else:
             report = _hand_over(settings, want, files, incumbent, newcomer)
-    _prune_snapshots(settings)
+    __salt__["glance_leftovers.remove"](settings)
     return report
 
 
@@ -86,7 +90,7 @@ def retire_all(settings, timeout):
             __salt__["glance_engine.stop"](one["name"], timeout)
         __salt__["glance_engine.remove"](one["name"])
         removed.append(one["name"])
-    _prune_snapshots(settings)
+    __salt__["glance_leftovers.remove"](settings)
     return removed
 
 
@@ -94,38 +98,31 @@ def retire_all(settings, timeout):
 
 
 def _hand_over(settings, want, files, incumbent, newcomer):
-    clock, name = _Clock(), want["name"]
+    clock, name = _Clock(), newcomer or want["name"]
     steering = _Steering(settings, incumbent, name)
+    born = _must_run(incumbent)
     # From here on every new connection stays with the incumbent, but for our own probes.
     steering.probe()
     try:
         if not newcomer:
-            _create(settings, want, files)
-        _become_fit(settings, name, steering)
+            _create(settings, want, files, "no")
+        newcomer_born = _become_fit(settings, name, steering.probe)
     except CommandExecutionError as err:
         steering.incumbent()
-        raise _undone(
-            name, err, f"{incumbent} went on serving all the time and no request failed"
-        ) from err
+        raise _undone(settings, want, name, err, incumbent, born) from err
     clock.lap("newcomer healthy")
     handshakes = steering.newcomer()
+    log.info("glance-api: new connections go to %s", name)
     _in_charge(name, incumbent, want["policy"])
     try:
-        cut = _let_it_end(settings, incumbent, handshakes, successor=name)
+        cut = _let_it_end(settings, incumbent, handshakes, name, newcomer_born)
+        _must_answer(settings, name, newcomer_born)
     except CommandExecutionError as err:
-        # The newcomer died after the switch: its listener is gone, so the kernel already gives
-        # everything to the incumbent again.
-        _in_charge(incumbent, name, want["policy"])
+        # When the newcomer died, the kernel gives everything to the incumbent already.
         steering.incumbent()
-        raise _undone(
-            name,
-            err,
-            f"{incumbent} is in charge again; requests that were inside {name} when it died were"
-            " lost",
-        ) from err
+        raise _undone(settings, want, name, err, incumbent) from err
     clock.lap("transfers ended")
-    __salt__["glance_engine.stop"](incumbent, _stop_timeout(settings, clock))
-    __salt__["glance_engine.remove"](incumbent)
+    __salt__["glance_engine.remove"](_end(incumbent, _stop_timeout(settings, clock)))
     steering.release()
     _take_the_name(name)
     clock.lap("incumbent stopped")
@@ -133,49 +130,76 @@ def _hand_over(settings, want, files, incumbent, newcomer):
 
 
 def _drain_first(settings, want, files, incumbent, why):
-    clock, name = _Clock(), want["name"]
-    __salt__["glance_api.drain"]()
+    clock = _Clock()
+    try:
+        __salt__["glance_api.drain"]()
+    except CommandExecutionError:
+        if _pids(incumbent):
+            raise
     cut = _let_it_end(settings, incumbent)
     clock.lap("transfers ended")
-    __salt__["glance_engine.stop"](incumbent, _stop_timeout(settings, clock))
+    if want["policy"] != "no":
+        # Should the host be rebooted before the newcomer is there, the old one serves again.
+        __salt__["glance_engine.restart_policy"](incumbent, "always")
+    stopped = _end(incumbent, _stop_timeout(settings, clock))
     clock.lap("incumbent stopped")
-    try:
-        _create(settings, want, files)
-        _become_fit(settings, name, None)
-    except CommandExecutionError as err:
-        raise _undone(name, err, _bring_back(settings, incumbent)) from err
-    __salt__["glance_engine.restart_policy"](name, want["policy"])
-    __salt__["glance_engine.remove"](incumbent)
-    _take_the_name(name)
+    _start_instead(settings, want, files, stopped)
     clock.lap("newcomer healthy")
     return {"how": "drain", "why": why, "seconds": clock.laps, "cut": cut}
 
 
 def _start(settings, want, files, fallback):
-    clock, name = _Clock(), want["name"]
-    if fallback:
-        # It is dead or crash-looping; either way it must not get in the way of the newcomer.
-        __salt__["glance_engine.stop"](fallback, MERCY)
-    try:
-        _create(settings, want, files)
-        _become_fit(settings, name, None)
-    except CommandExecutionError as err:
-        back = _bring_back(settings, fallback) if fallback else "nothing else ran on this host"
-        raise _undone(name, err, back) from err
-    __salt__["glance_engine.restart_policy"](name, want["policy"])
-    if fallback:
-        __salt__["glance_engine.remove"](fallback)
-    _take_the_name(name)
+    clock = _Clock()
+    # It is dead or crash-looping; either way it must not get in the way of the newcomer.
+    stopped = _end(fallback, MERCY) if fallback else None
+    _start_instead(settings, want, files, stopped)
     clock.lap("newcomer healthy")
     return {"how": "start", "why": "", "seconds": clock.laps, "cut": []}
 
 
-def _finish(settings, want, name):
+def _start_instead(settings, want, files, stopped):
+    """Start the wanted container where none serves; when it is not fit, the stopped one again."""
+    name = want["name"]
+    try:
+        _create(settings, want, files, want["policy"])
+        _become_fit(settings, name)
+    except CommandExecutionError as err:
+        raise _undone(settings, want, name, err, stopped) from err
+    if stopped:
+        __salt__["glance_engine.remove"](stopped)
+    _take_the_name(name)
+
+
+def _finish(settings, want, files, name, ours):
+    """End what a killed run left, with the wanted container in charge."""
     clock = _Clock()
+    others = [one["name"] for one in ours if one["name"] != name]
+    older = others[: [one["name"] for one in ours].index(name)]
+    for one in reversed(older):
+        if _answers_beside(settings, one, name):
+            # It was not told to stop yet: from there it is a hand-over like any other.
+            report = _hand_over(settings, want, files, one, name)
+            for other in others:
+                if other != one:
+                    _retire(settings, other, NAME)
+            return report
     present = __salt__["glance_engine.inspect"](name)
-    if present["restart_policy"] != want["policy"]:
-        _become_fit(settings, name, None)
-        __salt__["glance_engine.restart_policy"](name, want["policy"])
+    if older or name != NAME or present["restart_policy"] == "no":
+        # Nobody may have seen it healthy yet.
+        steering = _Steering(settings, older[-1] if older else None, name)
+        try:
+            _become_fit(settings, name, steering.newcomer, probe=False)
+        except CommandExecutionError as err:
+            if older:
+                raise _undone(settings, want, name, err, older[-1]) from err
+            raise CommandExecutionError(
+                f"The container {name} of an earlier run is not fit, because"
+                f" {str(err).rstrip('.')}. Its last log lines:{_last_words(name)}"
+            ) from err
+    for other in others:
+        _retire(settings, other, name)
+    _keep_policy(name, want)
+    _Steering(settings, name, None).release()
     _take_the_name(name)
     clock.lap("earlier run finished")
     return {"how": "finish", "why": "", "seconds": clock.laps, "cut": []}
@@ -189,8 +213,9 @@ def _why_drain(settings, incumbent):
     strategy = settings["glance_replace_strategy"]
     if strategy == "drain":
         return "glance:glance_replace_strategy says drain"
+    _wait_to_listen(settings, incumbent)
     reason = __salt__["glance_handover.unsupported"](_pids(incumbent), *_address(settings))
-    if reason and strategy == "handover":
+    if reason and strategy == "handover" and _listeners(settings, incumbent):
         raise CommandExecutionError(
             f"The hand-over that glance:glance_replace_strategy asks for cannot work: {reason}"
             " Set it to auto or drain."
@@ -198,20 +223,24 @@ def _why_drain(settings, incumbent):
     return reason
 
 
-def _create(settings, want, files):
+def _create(settings, want, files, policy):
     engine = "glance_engine"
     folder = __salt__["glance_container.snapshot"](settings, want["hash"])
     __salt__["glance_config_dir.write"](folder, files)
     if __salt__[f"{engine}.inspect"](want["name"]):
         __salt__[f"{engine}.remove"](want["name"])
-    # No restart policy yet: after a reboot only a container that was in charge comes back.
-    __salt__[f"{engine}.create"](want["name"], want["spec"], want["labels"], "no")
+    __salt__[f"{engine}.create"](want["name"], want["spec"], want["labels"], policy)
     __salt__[f"{engine}.start"](want["name"])
 
 
-def _become_fit(settings, name, steering):
-    """Wait until a container serves, check it deeply, and see it stay healthy for a while."""
-    probe = steering is not None
+def _become_fit(settings, name, steer=None, probe=True):
+    """
+    Wait until a container serves, check it deeply, and see it stay healthy for a while.
+
+    ``steer`` is called before it is asked, by probes or like any client. Returns when it was
+    started.
+    """
+    probe = probe and steer is not None
     born = _must_run(name)
     deadline = time.monotonic() + settings["glance_healthy_deadline"]
     while True:
@@ -219,8 +248,8 @@ def _become_fit(settings, name, steering):
         listener = _listeners(settings, name)
         verdict = {"ok": False, "reason": "it does not listen"}
         if listener:
-            if probe:
-                steering.probe()
+            if steer:
+                steer()
             verdict = __salt__["glance_api.probe_once"](settings, probe=probe)
         if verdict["ok"]:
             break
@@ -246,6 +275,7 @@ def _become_fit(settings, name, steering):
     _must_run(name, born)
     if _inodes(_listeners(settings, name)) != _inodes(listener):
         raise CommandExecutionError("it closed its listening socket while it was checked")
+    return born
 
 
 def _must_run(name, born=None):
@@ -258,10 +288,43 @@ def _must_run(name, born=None):
     return present["started_at"]
 
 
+def _must_answer(settings, name, born):
+    """Make sure that a container that gets the new connections is alive and answers them."""
+    deadline = time.monotonic() + ANSWER
+    while True:
+        _must_run(name, born)
+        verdict = __salt__["glance_api.probe_once"](settings, probe=False)
+        if verdict["ok"] and _listeners(settings, name):
+            return
+        if time.monotonic() > deadline:
+            raise CommandExecutionError(f"it does not answer any more: {verdict['reason']}")
+        time.sleep(POLL)
+
+
+def _answers_beside(settings, name, charge):
+    """Whether a container beside the one in charge is alive, was not told to stop and answers."""
+    if __salt__["glance_container.is_ending"](name) or not _listeners(settings, name):
+        return False
+    _Steering(settings, charge, name).probe()
+    return __salt__["glance_api.probe_once"](settings, probe=True)["ok"]
+
+
+def _wait_to_listen(settings, name):
+    """Give a container that has just been started the time to open its socket."""
+    deadline = time.monotonic() + COME_BACK
+    while _pids(name) and not _listeners(settings, name) and time.monotonic() < deadline:
+        time.sleep(POLL)
+
+
 def _in_charge(name, other, policy):
     # In this order: after a reboot in between two containers come up, never none.
     __salt__["glance_engine.restart_policy"](name, policy)
     __salt__["glance_engine.restart_policy"](other, "no")
+
+
+def _keep_policy(name, want):
+    if __salt__["glance_engine.inspect"](name)["restart_policy"] != want["policy"]:
+        __salt__["glance_engine.restart_policy"](name, want["policy"])
 
 
 def _take_the_name(name):
@@ -269,7 +332,19 @@ def _take_the_name(name):
         __salt__["glance_engine.rename"](name, NAME)
 
 
-def _let_it_end(settings, name, handshakes=None, successor=None):
+def _end(name, timeout):
+    """Stop a container; its new name tells the next run that it must get no connection."""
+    ending = name
+    if not __salt__["glance_container.is_ending"](name):
+        spec = __salt__["glance_engine.inspect"](name)["labels"].get("glance.spec")
+        ending = f"{NAME}_{spec}{ENDING}"
+        __salt__["glance_engine.rename"](name, ending)
+    log.info("glance-api: stopping %s", ending)
+    __salt__["glance_engine.stop"](ending, timeout)
+    return ending
+
+
+def _let_it_end(settings, name, handshakes=None, successor=None, born=None):
     """
     Wait for the transfers, then for the background imports, of a container that gets no new
     connection; up to glance_drain_timeout. Returns what had to be cut. Raises when the successor
@@ -277,7 +352,8 @@ def _let_it_end(settings, name, handshakes=None, successor=None):
     """
     deadline = time.monotonic() + settings["glance_drain_timeout"]
     began = __salt__["glance_engine.inspect"](name)["started_at"]
-    born = _must_run(successor) if successor else None
+    if successor:
+        born = _must_run(successor, born)
     idle = __salt__["glance_sockets.wait_until_idle"](
         _pids(name),
         *_address(settings),
@@ -285,12 +361,17 @@ def _let_it_end(settings, name, handshakes=None, successor=None):
         handshakes=handshakes,
         successor=_pids(successor) if successor else None,
     )
+    if successor and not idle["successor"]:
+        _must_run(successor, born)  # the better reason, if it is one
+        raise CommandExecutionError("it closed its listening socket")
     cut = [] if idle["idle"] else [f"{idle['connections']} transfers"]
     log.info("glance-api: %s has no connection left (%s)", name, idle)
     only, imports = None, None
     while True:
         if successor:
             _must_run(successor, born)
+        elif not _pids(name):
+            return cut  # nothing of it works any more
         try:
             imports = __salt__["glance_api.unfinished"](settings, since=began, only=only)
             only = imports["tasks"]
@@ -314,40 +395,74 @@ def _stop_timeout(settings, clock):
     return int(max(left, MERCY, settings["docker_graceful_timeout"]))
 
 
-def _bring_back(settings, name):
+def _bring_back(settings, want, name):
     """Start the old container again after a failed newcomer; a sentence about how it went."""
-    __salt__["glance_engine.start"](name)
-    deadline = time.monotonic() + COME_BACK
-    while time.monotonic() < deadline:
-        if _listeners(settings, name):
-            if __salt__["glance_api.drained"]():
-                __salt__["glance_api.resume"]()
-            if __salt__["glance_api.probe_once"](settings)["ok"]:
-                return f"{name} was started again and serves"
-        time.sleep(POLL)
+    try:
+        if name != NAME and not __salt__["glance_engine.inspect"](NAME):
+            __salt__["glance_engine.rename"](name, NAME)
+            name = NAME
+        _keep_policy(name, want)
+        __salt__["glance_engine.start"](name)
+        deadline = time.monotonic() + COME_BACK
+        while time.monotonic() < deadline:
+            if _listeners(settings, name):
+                if __salt__["glance_api.drained"]():
+                    __salt__["glance_api.resume"]()
+                if __salt__["glance_api.probe_once"](settings, probe=False)["ok"]:
+                    return f"{name} was started again and serves"
+            time.sleep(POLL)
+    except CommandExecutionError as err:
+        return f"{name} could not be started again ({str(err).rstrip('.')})"
     return f"{name} was started again but did not answer within {COME_BACK} seconds"
 
 
-def _undone(name, err, outcome):
-    """Remove a newcomer that is not fit; the error to raise, with its last words."""
-    words = __salt__["glance_engine.logs"](name)
+def _undone(settings, want, name, err, back_to, born=None):
+    """
+    Remove a newcomer that is not fit and leave the old container in charge.
+
+    ``born`` is when the old one was started, if it was in charge all the time. Returns the error
+    to raise, with the newcomer's last words.
+    """
+    words = _last_words(name)
     __salt__["glance_engine.remove"](name)
-    tail = "".join(f"\n    {line}" for line in words.splitlines()) if words else " (it wrote none)"
+    there = __salt__["glance_engine.inspect"](back_to) if back_to else None
+    if not there:
+        outcome = "nothing else ran on this host"
+    elif not there["running"] or __salt__["glance_container.is_ending"](back_to):
+        outcome = _bring_back(settings, want, back_to)
+    else:
+        _keep_policy(back_to, want)
+        outcome = f"{back_to} went on serving all the time and no request failed"
+        if there["started_at"] != born:
+            outcome = f"{back_to} is in charge again; requests that were inside {name} were lost"
+    __salt__["glance_leftovers.remove"](settings)
     return CommandExecutionError(
         f"The new glance-api container was taken away again, because {str(err).rstrip('.')};"
-        f" {outcome}. Its last log lines:{tail}"
+        f" {outcome}. Its last log lines:{words}"
     )
+
+
+def _last_words(name):
+    lines = __salt__["glance_engine.logs"](name).splitlines()
+    return "".join(f"\n    {line}" for line in lines) or " (it wrote none)"
 
 
 def _retire(settings, name, survivor):
     """Take a left-over container away; a running one ends its connections first."""
     present = __salt__["glance_engine.inspect"](name)
-    if present and present["running"] and survivor:
+    if present and present["running"]:
         steering = _Steering(settings, survivor, name)
+        _wait_to_listen(settings, survivor)
         steering.incumbent()
-        __salt__["glance_engine.restart_policy"](name, "no")
-        _let_it_end(settings, name, successor=survivor)
-        __salt__["glance_engine.stop"](name, MERCY)
+        try:
+            __salt__["glance_engine.restart_policy"](name, "no")
+            _let_it_end(settings, name, successor=survivor)
+        except CommandExecutionError as err:
+            raise CommandExecutionError(
+                f"The left-over container {name} was not removed, because {survivor}, which is in"
+                f" charge, failed: {str(err).rstrip('.')}. Apply again."
+            ) from err
+        name = _end(name, MERCY)
         steering.release()
     __salt__["glance_engine.remove"](name)
 
@@ -363,15 +478,6 @@ def _inodes(listeners):
 
 def _address(settings):
     return settings["api_address"], settings["glance_api_listen_port"]
-
-
-def _prune_snapshots(settings):
-    """Remove the configuration snapshots of containers that are gone."""
-    folder = settings["snapshot_dir"]
-    used = {one["labels"].get("glance.spec") for one in __salt__["glance_engine.containers"]()}
-    for name in os.listdir(folder) if os.path.isdir(folder) else []:
-        if name not in used:
-            __salt__["file.remove"](os.path.join(folder, name))
 
 
 class _Clock:
@@ -420,4 +526,4 @@ class _Steering:
 
 
 def _pids(name):
-    return __salt__["glance_engine.pids"](name)
+    return __salt__["glance_engine.pids"](name) if name else []

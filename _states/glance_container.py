@@ -105,8 +105,7 @@ def running(name):
         ours = __salt__["glance_engine.containers"]()
         verdict = __salt__["glance_container.decide"](ours, want["hash"], want["policy"])
         if verdict["do"] == "nothing":
-            ret["comment"] = "The wanted container runs."
-            return ret
+            return _tidy(settings, ret)
         ret["changes"] = __salt__["glance_container.announce"](ours, verdict, want)
         if __opts__["test"]:
             would = {"start": "started", "finish": "kept, and an earlier run finished"}
@@ -238,4 +237,19 @@ def _elsewhere(name, settings):
             f" {settings['glance_file_datadir_volume']} are not shared between hosts"
             " (glance:glance_file_datadir_volume)."
         )
+    return ret
+
+
+def _tidy(settings, ret):
+    """Nothing is to be done for the service: remove what killed runs left beside it."""
+    ret["comment"] = "The wanted container runs."
+    found = sum(__salt__["glance_leftovers.find"](settings).values(), [])
+    if found:
+        ret["changes"] = {one: {"old": "left over", "new": None} for one in found}
+        if __opts__["test"]:
+            ret["result"] = None
+            ret["comment"] += " What an earlier run left would have been removed."
+        else:
+            __salt__["glance_leftovers.remove"](settings)
+            ret["comment"] += " What an earlier run left was removed."
     return ret

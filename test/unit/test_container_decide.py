@@ -30,6 +30,7 @@ OLD_LET_GO = ("glance_api", "old", True, "no")
 OLD_DEAD = ("glance_api", "old", False, "unless-stopped")
 NEW = ("glance_api_new", "new", True, "unless-stopped")
 NEW_UNPROVED = ("glance_api_new", "new", True, "no")
+OLD_ENDING = ("glance_api_old_ending", "old", True, "no")
 NEW_DEAD = ("glance_api_new", "new", False, "no")
 DONE = ("glance_api", "new", True, "unless-stopped")
 OTHER = ("glance_api_other", "other", True, "no")
@@ -42,8 +43,15 @@ CASES = {
     "it is dead": ((OLD_DEAD,), "start", "glance_api", None, []),
     "killed before the newcomer was checked": (
         (OLD, NEW_UNPROVED), "replace", "glance_api", "glance_api_new", []),
-    "killed between the switch and its restart policy": (
-        (OLD, NEW), "finish", "glance_api_new", None, ["glance_api"]),
+    "killed between the two restart policies": (
+        (OLD, NEW), "replace", "glance_api", "glance_api_new", []),
+    "killed while the old one stops": (
+        (OLD_ENDING, NEW), "finish", "glance_api_new", None, ["glance_api_old_ending"]),
+    "killed while the old one stops, to be drained": (
+        (OLD_ENDING,), "start", "glance_api_old_ending", None, []),
+    "all are dead after the switch": (
+        (("glance_api_old_ending", "old", False, "no"), ("glance_api_new", "new", False, "always")),
+        "start", "glance_api_new", None, ["glance_api_old_ending"]),
     "killed while the old one ends its transfers": (
         (OLD_LET_GO, NEW), "finish", "glance_api_new", None, ["glance_api"]),
     "rebooted between switch and stop": (

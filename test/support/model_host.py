@@ -1,0 +1,383 @@
+"""A host in a few data structures: engine, kernel and API, for killing a run at every step.
+
+Everything that ``glance_replace`` does to the world goes through ``__salt__``. Here these
+functions act on a model, count their effects, and stop the run for good at a given one. After
+every effect the model tells whether a client would have been served.
+"""
+
+import os
+import shutil
+
+import glance_container
+import glance_leftovers
+from salt.exceptions import CommandExecutionError
+
+NAME = "glance_api"
+LOADING = 3.0  # seconds from the start of a container until its application is loaded
+STOPPING = 4.0  # seconds that a container takes to stop
+
+
+class Killed(BaseException):
+    """The run was killed with SIGKILL: no handler of it may act any more."""
+
+
+class Clock:
+    """Time that passes only when somebody waits."""
+
+    def __init__(self, host):
+        self.now, self._host = 1000.0, host
+
+    def monotonic(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self._host.pass_time(seconds)
+        self._host.look_on("a pause")
+
+
+class Container:
+    """A container: its name, its image's behaviour, and what became of it."""
+
+    def __init__(self, number, name, spec, behaviour, policy):
+        self.number, self.name, self.spec = number, name, spec
+        self.behaviour, self.policy = behaviour, policy
+        self.status, self.started, self.starts = "created", None, 0
+        self.stops_at, self.by_hand, self.transfers_end = None, False, 0.0
+
+    @property
+    def running(self):
+        return self.status == "running"
+
+
+class Host:
+    """The model.
+
+    behaviours
+        {spec: "good", "exits", "refuses" (answers 500) or "dies" (5 s after its start)}.
+    policy
+        Restart policy of the containers in charge.
+    """
+
+    def __init__(self, folder, behaviours, policy="unless-stopped", strategy="auto"):
+        self.clock, self.behaviours = Clock(self), behaviours
+        self.settings = {
+            "snapshot_dir": str(folder),
+            "api_address": "10.0.0.5",
+            "glance_api_listen_port": 9292,
+            "glance_replace_strategy": strategy,
+            "glance_drain_timeout": 300,
+            "glance_min_healthy_time": 2,
+            "glance_healthy_deadline": 60,
+            "docker_graceful_timeout": 60,
+        }
+        self.policy, self.containers, self._made = policy, [], 0
+        self.order, self.probes, self.drained = [], None, set()
+        self.effects, self.kill_at, self.dead = 0, None, False
+        self.refused, self.watch, self.events, self.on_effect = [], False, [], None
+
+    # what a client sees
+
+    def listening(self):
+        return [one for one in self.containers if one.running and self._listens(one)]
+
+    def _listens(self, one):
+        return one.behaviour != "exits"
+
+    def serves(self, one):
+        loaded = self.clock.now >= one.started + LOADING
+        return one.behaviour in ("good", "dies") and one.stops_at is None and loaded
+
+    def receivers(self, probe=False):
+        """Who may get the next connection."""
+        there = self.listening()
+        if probe and self.probes is not None:
+            return [one for one in there if one.number == self.probes]
+        for number in self.order:
+            chosen = [one for one in there if one.number == number]
+            if chosen:
+                return chosen
+        return there
+
+    def answers(self, probe=False):
+        who = self.receivers(probe)
+        return bool(who) and all(self.serves(one) for one in who)
+
+    def pass_time(self, seconds):
+        """Let the world go on."""
+        self.clock.now += seconds
+        self._settle()
+
+    def _settle(self):
+        for one in self.containers:
+            if one.running and one.stops_at is not None and self.clock.now >= one.stops_at:
+                self._end(one)
+            age = self.clock.now - (one.started or 0)
+            if one.running and one.behaviour == "exits" and age > 0.2:
+                self._crash(one)
+            if one.running and one.behaviour == "dies" and age > 5:
+                self._crash(one)
+
+    def _end(self, one):
+        one.status, one.stops_at = "exited", None
+        if not self.listening():
+            self.order, self.probes = [], None
+
+    def _crash(self, one):
+        self._end(one)
+        if one.policy != "no" and not one.by_hand:
+            self._run(one)
+
+    def _run(self, one):
+        one.status, one.started, one.by_hand, one.stops_at = "running", self.clock.now, False, None
+        one.starts += 1
+        one.number = self._next()  # a new socket, which no program names
+
+    def _next(self):
+        self._made += 1
+        return self._made
+
+    # what happens to it from outside
+
+    def crash(self, one):
+        """SIGKILL its first process: the engine restarts it when its policy says so."""
+        self._crash(one)
+
+    def kill(self, one):
+        """docker kill: it stays dead."""
+        one.by_hand = True
+        self._end(one)
+
+    def reboot(self):
+        """All processes and the engine die; the engine starts again."""
+        for one in self.containers:
+            if one.running:
+                self._end(one)
+        self.order, self.probes = [], None
+        for one in self.containers:
+            if one.policy == "always" or (one.policy == "unless-stopped" and not one.by_hand):
+                self._run(one)
+
+    # the functions that glance_replace calls
+
+    def _effect(self, what):
+        """Count an effect; the run may be killed just before it."""
+        self._look()
+        self._settle()
+        self.effects += 1
+        if self.kill_at == self.effects:
+            self.dead = True
+            raise Killed(what)
+        self.events.append(what)
+
+    def _look(self):
+        if self.dead:
+            raise Killed
+
+    def _done(self, what):
+        self._settle()
+        if self.on_effect:
+            self.on_effect(self.effects)
+        self.look_on(what)
+
+    def look_on(self, what):
+        """Note when a client is not served now."""
+        if self.watch and not self.answers():
+            self.refused.append(f"{self.effects}: {what}")
+
+    def _by_name(self, name):
+        return next((one for one in self.containers if one.name == name), None)
+
+    def _of(self, pids):
+        return [one for one in self.containers if one.running and one.number in (pids or [])]
+
+    def _inspect(self, name):
+        self._look()
+        self._settle()
+        one = self._by_name(name)
+        return one and self._facts(one)
+
+    def _facts(self, one):
+        return {
+            "name": one.name,
+            "created": f"{self.containers.index(one):04}",
+            "labels": {"glance.spec": one.spec},
+            "running": one.running,
+            "status": one.status,
+            "exit_code": 0 if one.running else 1,
+            "started_at": f"start {one.started} {one.starts}",
+            "restart_policy": one.policy,
+        }
+
+    def _containers(self, label="glance.service", *_):
+        self._look()
+        self._settle()
+        if label != "glance.service":
+            return []  # one-shot containers have ended before
+        return [self._facts(one) for one in self.containers]
+
+    def _create(self, name, spec, labels, restart_policy):
+        self._effect(f"create {name}")
+        if self._by_name(name):
+            raise CommandExecutionError(f"the name {name} is taken")
+        behaviour = self.behaviours[labels["glance.spec"]]
+        made = Container(self._next(), name, labels["glance.spec"], behaviour, restart_policy)
+        self.containers.append(made)
+        self._done(f"create {name}")
+
+    def _start(self, name):
+        self._effect(f"start {name}")
+        one = self._by_name(name)
+        if not one.running:
+            self._run(one)
+        self._done(f"start {name}")
+
+    def _stop(self, name, timeout):
+        self._effect(f"stop {name}")
+        one = self._by_name(name)
+        if one and one.running:
+            one.by_hand, one.stops_at = True, self.clock.now + STOPPING
+            self._done(f"stopping {name}")
+            self._effect(f"wait for the stop of {name}")
+            if self.clock.now < one.transfers_end:
+                self.refused.append(f"{name} was stopped with transfers in flight")
+            self.pass_time(STOPPING)
+        elif one:
+            one.by_hand = True
+        self._done(f"stop {name}")
+
+    def _remove(self, name):
+        self._effect(f"remove {name}")
+        one = self._by_name(name)
+        if one:
+            self._end(one)
+            self.containers.remove(one)
+        self._done(f"remove {name}")
+
+    def _rename(self, name, new):
+        self._effect(f"rename {name} {new}")
+        if self._by_name(new):
+            raise CommandExecutionError(f"the name {new} is taken")
+        self._by_name(name).name = new
+        self._done(f"rename {name}")
+
+    def _restart_policy(self, name, policy):
+        self._effect(f"policy {policy} of {name}")
+        if self._by_name(name) is None:
+            raise CommandExecutionError(f"No such container: {name}")
+        self._by_name(name).policy = policy
+        self._done(f"policy {policy} of {name}")
+
+    def _pids(self, name):
+        self._look()
+        self._settle()
+        one = self._by_name(name)
+        return [one.number] if one and one.running else []
+
+    def _listeners(self, pids, address, port):
+        self._look()
+        self._settle()
+        return [{"inode": one.number} for one in self._of(pids) if self._listens(one)]
+
+    def _wait_until_idle(self, pids, address, port, timeout, handshakes=None, successor=None):
+        self._effect("wait until idle")
+        for one in self._of(pids):
+            while self.clock.now < one.transfers_end:
+                if successor is not None and not self._listeners(successor, address, port):
+                    return {"idle": False, "connections": 1, "successor": False}
+                self.pass_time(0.25)
+        alive = None if successor is None else bool(self._listeners(successor, address, port))
+        self._done("wait until idle")
+        return {"idle": True, "connections": 0, "successor": alive}
+
+    def _steer(self, to, address, port, fallback=None, probe=None):
+        self._effect(f"steer {to} probe {probe}")
+        if not self._listeners(to, address, port):
+            raise CommandExecutionError("'to' does not listen")
+        if probe is not None and not self._listeners(probe, address, port):
+            raise CommandExecutionError("'probe' does not listen")
+        self.order = [one.number for one in self._of([*to, *(fallback or [])])]
+        self.order.sort(key=lambda number: number not in to)
+        self.probes = probe[0] if probe else None
+        self._done(f"steer {to} probe {probe}")
+        return {"handshakes": []}
+
+    def _release(self, pids, address, port):
+        self._effect("release")
+        self.order, self.probes = [], None
+        self._done("release")
+        return True
+
+    def _unsupported(self, pids, address, port):
+        return None if self._listeners(pids, address, port) else "It does not listen."
+
+    def _probe_once(self, settings, probe=True):
+        self._look()
+        self._settle()
+        ok = self.answers(probe)
+        return {"ok": ok, "reason": "" if ok else "It does not answer."}
+
+    def _deep_check(self, settings, probe=False):
+        self._effect("deep check")
+        if not self.answers(probe):
+            raise CommandExecutionError("The check failed.")
+        self._done("deep check")
+
+    def _unfinished(self, settings, since=None, only=None):
+        self._look()
+        if not self.answers():
+            raise CommandExecutionError("The API does not answer.")
+        return {"tasks": [], "images": []}
+
+    def _drain(self, *_):
+        self._effect("drain")
+        self._done("drain")
+
+    def _write(self, folder, files):
+        self._effect("write the snapshot")
+        os.makedirs(folder, exist_ok=True)
+
+    def _remove_file(self, path):
+        self._effect("remove a file")
+        shutil.rmtree(path)
+
+    def salt(self):
+        """What ``__salt__`` is."""
+        return {
+            "glance_leftovers.remove": glance_leftovers.remove,
+            "glance_container.decide": glance_container.decide,
+            "glance_container.is_ending": glance_container.is_ending,
+            "glance_container.snapshot": glance_container.snapshot,
+            "glance_config_dir.write": self._write,
+            "file.remove": self._remove_file,
+            "glance_engine.containers": self._containers,
+            "glance_engine.inspect": self._inspect,
+            "glance_engine.create": self._create,
+            "glance_engine.start": self._start,
+            "glance_engine.stop": self._stop,
+            "glance_engine.remove": self._remove,
+            "glance_engine.rename": self._rename,
+            "glance_engine.restart_policy": self._restart_policy,
+            "glance_engine.pids": self._pids,
+            "glance_engine.logs": lambda name: "",
+            "glance_handover.steer": self._steer,
+            "glance_handover.release": self._release,
+            "glance_handover.unsupported": self._unsupported,
+            "glance_sockets.listeners": self._listeners,
+            "glance_sockets.wait_until_idle": self._wait_until_idle,
+            "glance_api.probe_once": self._probe_once,
+            "glance_api.deep_check": self._deep_check,
+            "glance_api.unfinished": self._unfinished,
+            "glance_api.drain": self._drain,
+            "glance_api.drained": lambda: False,
+            "glance_api.resume": self._drain,
+        }
+
+    def want(self, spec):
+        """What ``glance_container.wanted`` returns for a spec."""
+        return {
+            "hash": spec,
+            "name": f"{NAME}_{spec}",
+            "policy": self.policy,
+            "spec": {},
+            "labels": {"glance.spec": spec},
+        }

@@ -1,0 +1,234 @@
+"""A replacement that is killed, or hit by a death, a reboot or another edit, at every step of it.
+
+The world is a model (support/model_host.py), so that every step can be tried; that the model is
+right is shown on a real engine by test/real/test_killed_runs.py.
+"""
+
+import itertools
+import os
+
+import glance_container
+import glance_leftovers
+import glance_replace
+import pytest
+from salt.exceptions import CommandExecutionError
+
+from support.model_host import LOADING, NAME, STOPPING, Host, Killed
+
+pytestmark = pytest.mark.one_host
+
+LAST = 60  # more effects than any run has
+BEHAVIOURS = {"old": "good", "new": "good", "other": "good"}
+
+
+@pytest.fixture
+def host_with(tmp_path, monkeypatch):
+    """A function: options of Host -> one on which the spec ``old`` is deployed."""
+    numbers = itertools.count()
+    monkeypatch.setattr(glance_replace.log, "disabled", True)
+
+    def make(behaviours=None, **options):
+        made = Host(tmp_path / str(next(numbers)), {**BEHAVIOURS, **(behaviours or {})}, **options)
+        monkeypatch.setattr(glance_replace, "time", made.clock)
+        for module in (glance_replace, glance_leftovers):
+            monkeypatch.setattr(module, "__salt__", made.salt(), raising=False)
+        run(made, "old")
+        return made
+
+    return make
+
+
+def run(host, spec, kill_at=None):
+    """Apply a spec; killed at an effect if wanted. Returns "ended", "killed" or the error."""
+    host.effects, host.dead, host.kill_at = 0, False, kill_at
+    try:
+        if glance_replace.run(host.settings, host.want(spec), {})["how"] == "nothing":
+            glance_leftovers.remove(host.settings)  # as the state does
+    except Killed:
+        return "killed"
+    except CommandExecutionError as error:
+        return str(error)
+    finally:
+        host.dead = False
+    return "ended"
+
+
+def is_whole(host, spec):
+    """Exactly one container, of this spec, in charge, and nothing left over."""
+    (only,) = host.containers
+    assert (only.name, only.spec, only.policy) == (NAME, spec, host.policy)
+    host.pass_time(LOADING)
+    assert only.running and host.answers()
+    verdict = glance_container.decide(host._containers(), spec, host.policy)
+    assert verdict["do"] == "nothing"
+    assert os.listdir(host.settings["snapshot_dir"]) == [spec]
+
+
+@pytest.mark.parametrize("policy", ["unless-stopped", "always", "no"])
+@pytest.mark.parametrize("target", ["new", "old", "other"])
+def test_hand_over_killed_at_every_step(host_with, target, policy):
+    for step in range(1, LAST):
+        host = host_with(policy=policy)
+        host.watch = True
+        if run(host, "new", kill_at=step) == "ended":
+            break
+        assert run(host, target) == "ended", f"killed at {step}: {host.events}"
+        is_whole(host, target)
+        assert not host.refused, f"killed at {step}: {host.refused} {host.events}"
+    assert step > 8
+
+
+@pytest.mark.parametrize("target", ["new", "old", "other"])
+def test_hand_over_killed_twice(host_with, target):
+    for first in range(1, LAST):
+        for second in range(1, LAST):
+            host = host_with()
+            host.watch = True
+            if run(host, "new", kill_at=first) == "ended":
+                return
+            ended = run(host, target, kill_at=second) == "ended"
+            assert run(host, target) == "ended", f"killed at {first}, {second}: {host.events}"
+            is_whole(host, target)
+            assert not host.refused, f"killed at {first}, {second}: {host.refused} {host.events}"
+            if ended:
+                break
+
+
+@pytest.mark.parametrize("policy", ["unless-stopped", "always"])
+@pytest.mark.parametrize("target", ["new", "old", "other"])
+def test_reboot_at_every_step_of_a_hand_over(host_with, target, policy):
+    for step, patience in itertools.product(range(1, LAST), (0, LOADING)):
+        host = host_with(policy=policy)
+        if run(host, "new", kill_at=step) == "ended":
+            break
+        host.reboot()
+        host.pass_time(patience)
+        assert host.answers() or not patience, f"nothing serves after a reboot at {step}"
+        host.watch = bool(patience)
+        assert run(host, target) == "ended", f"rebooted at {step}: {host.events}"
+        is_whole(host, target)
+        assert not host.refused, f"rebooted at {step}: {host.refused} {host.events}"
+
+
+@pytest.mark.parametrize("behaviour", ["exits", "refuses", "dies"])
+def test_a_bad_newcomer_killed_at_every_step(host_with, behaviour):
+    for step in range(1, LAST):
+        host = host_with({"new": behaviour})
+        host.settings["glance_min_healthy_time"] = 10
+        host.watch = True
+        killed = run(host, "new", kill_at=step) == "killed"
+        assert "taken away again" in run(host, "new")
+        assert not host.refused, f"killed at {step}: {host.refused} {host.events}"
+        is_whole(host, "old")
+        if not killed:
+            break
+
+
+@pytest.mark.parametrize("death", ["crash", "kill"])
+@pytest.mark.parametrize("victim", ["old", "new"])
+@pytest.mark.parametrize("strategy", ["auto", "drain"])
+@pytest.mark.parametrize("behaviour", ["good", "refuses"])
+def test_a_container_dies_at_every_step(host_with, death, victim, strategy, behaviour):
+    for step in range(1, LAST):
+        host = host_with({"new": behaviour}, strategy=strategy)
+
+        def strike(effects, host=host, at=step):
+            for one in host.containers:
+                if effects == at and one.spec == victim and one.running:
+                    host.on_effect = None
+                    getattr(host, death)(one)
+
+        host.on_effect = strike
+        run(host, "new")
+        if host.on_effect:
+            if step > 25:
+                break
+            continue
+        host.pass_time(LOADING)
+        if death == "crash" or len(host.containers) > 1 or host.containers[0].spec != victim:
+            assert host.answers(), f"nothing serves after a death at {step}: {host.events}"
+        assert run(host, "new" if behaviour == "good" else "old") == "ended", host.events
+        is_whole(host, "new" if behaviour == "good" else "old")
+
+
+@pytest.mark.parametrize("death", ["crash", "kill"])
+@pytest.mark.parametrize("victim", ["old", "new"])
+@pytest.mark.parametrize("target", ["new", "old", "other"])
+def test_a_container_dies_after_a_kill(host_with, death, victim, target):
+    for step in range(1, LAST):
+        for patience in (0, LOADING):
+            host = host_with()
+            if run(host, "new", kill_at=step) == "ended":
+                return
+            for one in host.containers:
+                if one.spec == victim and one.running:
+                    getattr(host, death)(one)
+            host.pass_time(patience)
+            assert run(host, target) == "ended", f"killed at {step}: {host.events}"
+            is_whole(host, target)
+
+
+@pytest.mark.parametrize("policy", ["unless-stopped", "always", "no"])
+@pytest.mark.parametrize("target", ["new", "old", "other"])
+def test_drain_killed_at_every_step(host_with, target, policy):
+    for first in range(1, LAST):
+        for second in range(1, LAST):
+            host = host_with(policy=policy, strategy="drain")
+            if run(host, "new", kill_at=first) == "ended":
+                return
+            ended = run(host, target, kill_at=second) == "ended"
+            assert run(host, target) == "ended", f"killed at {first}, {second}: {host.events}"
+            is_whole(host, target)
+            if ended:
+                break
+
+
+@pytest.mark.parametrize("behaviour", ["exits", "refuses", "dies"])
+def test_drain_goes_back_to_the_old_container(host_with, behaviour):
+    host = host_with({"new": behaviour}, strategy="drain")
+    host.settings["glance_min_healthy_time"] = 10
+    assert "was started again and serves" in run(host, "new")
+    is_whole(host, "old")
+
+
+def test_a_stopped_container_is_not_given_up_before_the_new_one_is_fit(host_with):
+    host = host_with({"new": "refuses"})
+    host.kill(host.containers[0])
+    assert "was started again and serves" in run(host, "new")
+    is_whole(host, "old")
+
+
+def test_the_old_container_outlives_a_newcomer_that_turned_bad(host_with):
+    """Killed after the switch; until the next run the newcomer has begun to answer with errors."""
+    for step in range(1, LAST):
+        host = host_with()
+        if run(host, "new", kill_at=step) == "ended":
+            return
+        if len(host.containers) < 2 or any(one.stops_at for one in host.containers):
+            continue
+        host.containers[-1].behaviour = host.behaviours["new"] = "refuses"
+        assert "taken away again" in run(host, "new"), host.events
+        is_whole(host, "old")
+
+
+def test_slow_transfers_end_in_peace(host_with):
+    for step in range(1, LAST):
+        host = host_with()
+        host.containers[0].transfers_end = host.clock.now + 60
+        host.watch = True
+        ended = run(host, "new", kill_at=step) == "ended"
+        assert run(host, "new") == "ended"
+        is_whole(host, "new")
+        assert not host.refused, f"killed at {step}: {host.refused} {host.events}"
+        assert host.clock.now > 1060 + STOPPING
+        if ended:
+            return
+
+
+def test_the_policy_of_a_container_that_crashed_once_can_be_changed(host_with):
+    host = host_with()
+    host.crash(host.containers[0])
+    host.pass_time(LOADING)
+    host.policy = "always"
+    assert run(host, "old") == "ended"
+    is_whole(host, "old")
