@@ -21,6 +21,7 @@ def test_load_without_and_with_a_failure(engine, mariadb, glance_by_hand, addres
     )
     load = LoadProcess(
         glance.url,
+        rate=20,
         web=f"{address(9)}:18080",
         slow_seconds=3,
         import_seconds=3,

@@ -79,7 +79,7 @@ class Load:
         self.new = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(force_close=True, limit=0), **common
         )
-        self.kept = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=8), **common)
+        self.kept = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), **common)
 
     # One request
 
