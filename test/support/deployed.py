@@ -8,6 +8,7 @@ import copy
 import http.client
 import io
 import tarfile
+import threading
 import time
 
 import docker.errors
@@ -17,7 +18,7 @@ from support.docker_engine import archive
 from support.engines import work_folder
 from support.glance_files import join
 from support.load_process import LoadProcess
-from support.salt_call import SaltCall
+from support.salt_call import LIMIT, Result, SaltCall
 
 OWNER = 42415  # user and group id of glance in Kolla's images
 DATA, DATABASE_FILE = "glance", "glance.sqlite"
@@ -85,9 +86,9 @@ class Deployed:
         return self.comment(self.apply())
 
     def start(self, **pillar):
-        """Edit the pillar and start to apply it; return the process (for tests that kill it)."""
+        """Edit the pillar and start to apply it; return a Run."""
         self.change(**pillar)
-        return self.salt.start("state.apply", "glance")
+        return Run(self.salt.start("state.apply", "glance", level="info"))
 
     def comment(self, result):
         """What a successful run says about the container."""
@@ -150,6 +151,58 @@ class Deployed:
     def clean(self):
         """Forget the minion."""
         self.salt.__exit__()
+
+
+class Run:
+    """A state.apply that goes on; `process` may be killed."""
+
+    def __init__(self, process):
+        self.process = process
+        self._said, self._printed = [], []
+        self._threads = [
+            threading.Thread(target=self._listen, args=[process.stderr, self._said], daemon=True),
+            threading.Thread(
+                target=self._listen, args=[process.stdout, self._printed], daemon=True
+            ),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    @staticmethod
+    def _listen(stream, said):
+        for line in stream:
+            said.append((time.time(), line))
+
+    @property
+    def log(self):
+        """What it logged so far."""
+        return "".join(line for _, line in list(self._said))
+
+    def wait_for(self, text, seconds=240):
+        """Wait until it logs a text; return when that was, as of time.time()."""
+        deadline = time.monotonic() + seconds
+        while True:
+            ended = self.process.poll() is not None
+            for at, line in list(self._said):
+                if text in line:
+                    return at
+            assert not ended, (
+                f"it ended without '{text}': {self.printed[-3000:]} {self.log[-3000:]}"
+            )
+            assert time.monotonic() < deadline, f"no '{text}' in {seconds} s: {self.log[-3000:]}"
+            time.sleep(0.02)
+
+    @property
+    def printed(self):
+        """What it printed so far."""
+        return "".join(line for _, line in list(self._printed))
+
+    def result(self, limit=LIMIT):
+        """Wait for its end; return its Result (support/salt_call.py)."""
+        self.process.wait(limit)
+        for thread in self._threads:
+            thread.join()
+        return Result.of(self.process.returncode, self.printed, self.log)
 
 
 class Deployer:
