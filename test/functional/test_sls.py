@@ -1,0 +1,107 @@
+"""The SLS files: each stands alone, requires what it needs, and computes nothing."""
+
+import pytest
+
+from support import session
+
+pytestmark = pytest.mark.one_host
+
+SLS = sorted(
+    ".".join(["glance", *path.relative_to(session.ROOT / "glance").with_suffix("").parts])
+    .removesuffix(".init")
+    for path in (session.ROOT / "glance").rglob("*.sls")
+)  # fmt: skip
+IN_ORDER = [
+    "Glance pillar is valid",
+    "Docker engine answers",
+    "Glance image is present",
+    "Glance configuration is rendered",
+    "Glance configuration is accepted by the image",
+    "Glance database is present",
+    "Glance schema is bootstrapped",
+    "Glance API runs",
+    "Glance API answers",
+]
+
+
+def shown(loaders, sls):
+    """IDs of the states of an SLS in their order, without those that load the modules."""
+    low = loaders.modules["state.show_low_sls"](sls)
+    assert all(isinstance(one, dict) for one in low), low
+    ids = [one["__id__"] for one in low]
+    return [one for one in ids if one != "Glance modules are loaded"]
+
+
+@pytest.mark.parametrize("sls", SLS)
+def test_every_sls_stands_alone(loaders, sls):
+    ids = shown(loaders, sls)
+    if sls != "glance.modules":
+        assert ids[0] == "Glance pillar is valid", "validation comes first, whatever is applied"
+
+
+def test_the_states_come_in_order_of_work(loaders):
+    assert shown(loaders, "glance") == IN_ORDER
+
+
+def test_every_state_waits_for_the_one_before(loaders):
+    """A failure ends the run: there is no state that would go on without the ones before it."""
+    low = {one["__id__"]: one for one in loaders.modules["state.show_low_sls"]("glance")}
+    for one in IN_ORDER[1:]:
+        assert low[one]["require"], one
+
+
+@pytest.mark.parametrize("off", ["no", "No", False, "false"])
+def test_enable_glance_no_removes_the_service_and_keeps_the_data(loaders, off):
+    loaders.pillar({"glance": {"enable_glance": off}})
+    assert shown(loaders, "glance") == [
+        "Glance pillar is valid",
+        "Docker engine answers",
+        "Glance API container is absent",
+        "Glance configuration is absent",
+        "Glance data is removed where asked for twice",
+    ]
+
+
+def test_the_docker_library_is_installed_only_when_pillar_allows_it(loaders):
+    wanted = "Docker SDK for Python is installed"
+    assert wanted not in shown(loaders, "glance.prerequisites")
+    loaders.pillar({"glance": {"glance_prerequisites_install": "yes"}})
+    ids = shown(loaders, "glance.prerequisites")
+    assert ids.index(wanted) < ids.index("Docker engine answers")
+
+
+def test_a_minion_without_the_docker_library_gets_one_sentence(loaders, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "docker.errors", None)
+    monkeypatch.setitem(__import__("sys").modules, "docker", None)
+    answer = loaders.states["glance_container.engine_answers"]("Docker engine answers")
+    assert answer["result"] is False
+    assert answer["comment"] == (
+        "The Python library 'docker' is missing on this minion: install it with 'salt-call --local"
+        " pip.install docker', or set glance:glance_prerequisites_install to yes and apply"
+        " glance.prerequisites."
+    )
+
+
+def test_a_minion_without_an_engine_gets_one_sentence(tmp_path):
+    from support.salt_loaders import Loaders
+
+    with Loaders(docker_url=f"unix://{tmp_path}/nobody.sock") as loaders:
+        answer = loaders.states["glance_container.engine_answers"]("Docker engine answers")
+    assert answer["result"] is False
+    assert answer["comment"].startswith(f"The Docker engine at unix://{tmp_path}/nobody.sock does")
+    assert "docker.url" in answer["comment"]
+
+
+def test_a_faulty_pillar_touches_nothing_and_tells_all_faults(loaders):
+    loaders.pillar({"glance": {"glance_api_prot": 1, "glance_api_workers": "many"}})
+    result = loaders.modules["state.sls"]("glance")
+    states = {one["__id__"]: one for one in result.values()}
+    first = states["Glance pillar is valid"]
+    assert first["result"] is False
+    assert first["comment"].startswith("The pillar has 2 faults, so nothing was touched:\n")
+    assert "glance:glance_api_prot" in first["comment"]
+    assert "glance_api_port" in first["comment"], "the near name is suggested"
+    assert "glance:glance_api_workers" in first["comment"]
+    for one in IN_ORDER[1:]:
+        assert "requisite failed" in states[one]["comment"]
+        assert not states[one]["changes"]
