@@ -19,8 +19,6 @@ provider = fernet
 key_repository = $home/fernet
 [fernet_receipts]
 key_repository = $home/fernet
-[fernet_receipts]
-key_repository = $home/fernet
 [credential]
 key_repository = $home/credential
 [identity]
