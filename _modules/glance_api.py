@@ -164,8 +164,9 @@ def unfinished(settings=None, since=None, probe=False, only=None, staged=None, t
     """
     The background work of this node that holds no connection: imports, copies, hashing.
 
-    Glance keeps it as tasks and does not tell which node runs one. Where several hosts serve, an
-    import belongs to the one whose staging directory has its data; what cannot be told is counted.
+    Each holds an image by a task, and Glance does not tell which node runs one. Where several hosts
+    serve, an import belongs to the one whose staging directory has its data; what cannot be told
+    is counted.
 
     settings
         Settings of ``glance_settings.get``; read from pillar by default.
@@ -199,7 +200,7 @@ def unfinished(settings=None, since=None, probe=False, only=None, staged=None, t
     found = {"tasks": [], "images": []}
     for task_id in only:
         task = _find(settings, "tasks", task_id, probe, timeout)
-        if not task or not _runs_here(task, staged, time.time()):
+        if not task or not _runs_here(task, since, staged, time.time()):
             continue
         found["tasks"].append(task_id)
         image_id = _image_of(task)
@@ -409,18 +410,24 @@ def _started(pid):
 
 
 def _open_tasks(settings, since, probe, timeout):
-    """Ids of the tasks that have not ended, those created since a second only."""
+    """
+    Ids of the tasks that hold an image which changed since a second.
+
+    The tasks themselves are not listed: Glance writes when it does that, and where another writer
+    comes in its way, as with SQLite, an import dies without a word.
+    """
     ids = []
-    # In this order a task that is begun meanwhile is seen twice rather than never.
-    for state in ("pending", "processing"):
-        path = f"/v2/tasks?status={state}&sort_key=created_at&sort_dir=desc&limit=100"
+    for hidden in ("false", "true"):
+        query = {"os_hidden": hidden, "limit": "1000"}
+        if since:
+            query["updated_at"] = f"gte:{since}Z"
+        path = f"/v2/images?{urllib.parse.urlencode(query)}"
         while path:
-            answer = _call(settings, "list of tasks", "GET", path, 200, probe, timeout)
+            answer = _call(settings, "list of all images", "GET", path, 200, probe, timeout)
             page = json.loads(answer["body"])
-            recent = [one["id"] for one in page["tasks"] if _second(one["created_at"]) >= since]
-            ids += recent
-            path = page.get("next") if len(recent) == len(page["tasks"]) else None
-    return list(dict.fromkeys(ids))
+            ids += [one.get("os_glance_import_task") for one in page["images"]]
+            path = page.get("next")
+    return list(dict.fromkeys(filter(None, ids)))
 
 
 def _find(settings, kind, number, probe, timeout):
@@ -433,9 +440,9 @@ def _image_of(task):
     return task.get("image_id") or (task.get("input") or {}).get("image_id")
 
 
-def _runs_here(task, staged, now):
-    """Whether an unfinished task runs on this node, or may do so."""
-    if task["status"] not in UNFINISHED:
+def _runs_here(task, since, staged, now):
+    """Whether a task has not ended and runs on this node, or may do so."""
+    if task["status"] not in UNFINISHED or _second(task["created_at"]) < since:
         return False
     if staged is None or task["type"] != "api_image_import" or task["status"] == "pending":
         return True

@@ -151,6 +151,13 @@ def slow_source(address, parts):
             server.shutdown()
 
 
+def wait_for_the_end(found):
+    deadline = time.monotonic() + LIMIT
+    while glance_api.unfinished(only=found["tasks"])["tasks"]:
+        assert time.monotonic() < deadline
+        time.sleep(POLL)
+
+
 def deep_check_fails(**more):
     with pytest.raises(CommandExecutionError) as caught:
         glance_api.deep_check(**more)
@@ -195,48 +202,50 @@ def test_a_working_node(node, release):
 
 
 @both_releases
-def test_a_download_from_the_web_in_progress(node, release, address):
-    here = node(release)
+def test_imports_in_progress(node, release, address):
+    # SQLite refuses one of two writers that meet, and Glance then forgets the import.
+    here = node(release, workers=1)
     here.allow_imports()
     since = here.facts()["started_at"]
+    image = here.new_image()
+    here.ask("PUT", f"/v2/images/{image}/stage", 204, "x" * STAGED)
+    # Nobody works on what is only staged.
     assert glance_api.unfinished(since=since) == {"tasks": [], "images": []}
+
+    here.ask("POST", f"/v2/images/{image}/import", 202, {"method": {"name": "glance-direct"}})
+    found = glance_api.unfinished(since=since)
+    assert [one["id"] for one in found["images"]] == [image]
+    here.settings["glance_api_hosts"] = ["one", "two"]
+    assert glance_api.unfinished(staged=[image], only=found["tasks"])["tasks"] == found["tasks"]
+    here.wait_for(image, "active")
+    wait_for_the_end(found)
+
     with slow_source(address(1), parts=4) as (url, permission):
         image = here.new_image()
         method = {"name": "web-download", "uri": url}
         here.ask("POST", f"/v2/images/{image}/import", 202, {"method": method})
         found = glance_api.unfinished(since=since)
-        assert [(one["id"], one["name"]) for one in found["images"]] == [(image, "imported")]
-        assert len(found["tasks"]) == 1
+        assert image in [one["id"] for one in found["images"]]
         here.wait_for(image, "importing")
         permission.release(1)
-        found["images"][0]["status"] = "importing"
-        assert glance_api.unfinished(only=found["tasks"]) == found
+        found = glance_api.unfinished(only=found["tasks"])
+        assert found["images"] == [{"id": image, "name": "imported", "status": "importing"}]
         assert glance_api.unfinished(since="2099-01-01T00:00:00Z")["tasks"] == []
         permission.release(3)
         here.wait_for(image, "active")
-    deadline = time.monotonic() + LIMIT
-    while glance_api.unfinished(only=found["tasks"])["tasks"]:
-        assert time.monotonic() < deadline
-        time.sleep(POLL)
+    wait_for_the_end(found)
 
 
-@both_releases
-def test_an_import_of_staged_data_in_progress(node, release):
-    here = node(release)
-    here.allow_imports()
-    image = here.new_image()
-    here.ask("PUT", f"/v2/images/{image}/stage", 204, "x" * STAGED)
-    assert glance_api.unfinished()["tasks"] == []  # nobody works on what is only staged
-    here.ask("POST", f"/v2/images/{image}/import", 202, {"method": {"name": "glance-direct"}})
-    found = glance_api.unfinished()
-    assert [one["id"] for one in found["images"]] == [image]
-    here.settings["glance_api_hosts"] = ["one", "two"]
-    assert glance_api.unfinished(staged=[image])["tasks"] == found["tasks"]
-    here.wait_for(image, "active")
-
-
-def test_a_node_without_its_database(node):
+def test_a_node_without_its_store_and_its_database(node):
     here = node("2026.2")
+    images = "/var/lib/glance/images"
+    here.execute(["chown", "-R", "root:root", images])
+    here.execute(["chmod", "0755", images])
+    told = deep_check_fails()
+    assert "fails at step 'upload' with HTTP 503" in told
+    assert "user glance may not write to the store" in told
+    assert here.ask("GET", "/v2/images?os_hidden=true", 200)["images"] == []
+
     here.execute(["mv", "/var/lib/glance/glance.sqlite", "/var/lib/glance/away.sqlite"])
     told = deep_check_fails()
     assert "fails at step 'list' with HTTP 500" in told
@@ -244,13 +253,3 @@ def test_a_node_without_its_database(node):
     assert glance_api.probe_once()["ok"] is False
     with pytest.raises(CommandExecutionError, match="the database hangs, is down"):
         glance_api.answers()
-
-
-def test_a_store_that_cannot_be_written(node):
-    here = node("2026.2")
-    images = "/var/lib/glance/images"
-    here.execute(["chown", "-R", "root:root", images])
-    here.execute(["chmod", "0755", images])
-    told = deep_check_fails()
-    assert "fails at step 'upload' with HTTP 5" in told
-    assert here.ask("GET", "/v2/images?os_hidden=true", 200)["images"] == []

@@ -35,6 +35,7 @@ class FakeApi:
         self.tasks = {}
         self.data = {}
         self.faults = {}
+        self.page = 1000
         self.requests = []
         self.source_ports = []
         self.released = threading.Event()
@@ -64,6 +65,7 @@ class FakeApi:
         }
 
     def add_image(self, image_id, **more):
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         self.images[image_id] = {
             "id": image_id,
             "name": image_id,
@@ -71,7 +73,8 @@ class FakeApi:
             "owner": PROJECT if self.keystone else None,
             "os_hidden": False,
             "tags": [],
-            "created_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "created_at": now,
+            "updated_at": now,
             **more,
         }
 
@@ -85,7 +88,7 @@ class FakeApi:
             return 401, html(401, "Unauthorized", "This server could not verify you.")
         parts = path.strip("/").split("/")[1:]
         if parts[0] == "tasks":
-            return self._task(parts, query)
+            return self._task(parts)
         return self._image(method, parts, query, body, headers)
 
     def _authenticate(self, body):
@@ -97,18 +100,17 @@ class FakeApi:
             return 401, {"error": {"code": 401, "message": told, "title": "Unauthorized"}}
         return 201, {"token": {"project": {"id": PROJECT, "name": "service"}}}
 
-    def _task(self, parts, query):
-        if len(parts) == 2:
-            task = self.tasks.get(parts[1])
-            return (200, task) if task else (404, html(404, "Not Found", "No such task."))
-        rows = [one for one in self.tasks.values() if one["status"] == query["status"]]
-        rows.sort(key=lambda one: one["created_at"], reverse=True)
+    def _task(self, parts):
+        task = self.tasks.get(parts[1]) if len(parts) == 2 else None
+        return (200, task) if task else (404, html(404, "Not Found", "No such task."))
+
+    def _list(self, query):
+        rows = [one for one in self.images.values() if self._shown(one, query)]
         begin = int(query.get("marker", 0))
-        end = begin + min(int(query["limit"]), 2)
-        stub = ("id", "type", "status", "created_at")
-        page = {"tasks": [{key: one[key] for key in stub} for one in rows[begin:end]]}
+        end = begin + min(int(query["limit"]), self.page)
+        page = {"images": rows[begin:end]}
         if end < len(rows):
-            page["next"] = f"/v2/tasks?{urllib.parse.urlencode({**query, 'marker': end})}"
+            page["next"] = f"/v2/images?{urllib.parse.urlencode({**query, 'marker': end})}"
         return 200, page
 
     def _image(self, method, parts, query, body, headers):
@@ -117,7 +119,7 @@ class FakeApi:
             self.add_image(asked["id"], **{**asked, "status": "queued"})
             return 201, self.images[asked["id"]]
         if len(parts) == 1:
-            return 200, {"images": [one for one in self.images.values() if self._shown(one, query)]}
+            return self._list(query)
         image = self.images.get(parts[1])
         if image is None:
             return 404, html(404, "Not Found", "No image found with ID.")
@@ -139,6 +141,7 @@ class FakeApi:
             image["os_hidden"] is wanted_hidden
             and query.get("tag", next(iter(image["tags"]), None)) in [*image["tags"], None]
             and query.get("owner", image["owner"]) == image["owner"]
+            and image["updated_at"] >= query.get("updated_at", "").removeprefix("gte:")
         )
 
 
