@@ -29,7 +29,7 @@ def pytest_collection_modifyitems(config, items):
     if not config.getoption("soak") and "soak" not in (config.option.markexpr or ""):
         left_out = [item for item in items if item.get_closest_marker("soak")]
         if left_out:
-            config.hook.pytest_deselected(left_out)
+            config.hook.pytest_deselected(items=left_out)
             items[:] = [item for item in items if not item.get_closest_marker("soak")]
 
 
