@@ -151,6 +151,12 @@ def slow_source(address, parts):
             server.shutdown()
 
 
+def timed(call):
+    began = time.monotonic()
+    assert call() is True
+    return time.monotonic() - began
+
+
 def wait_for_the_end(found):
     deadline = time.monotonic() + LIMIT
     while glance_api.unfinished(only=found["tasks"])["tasks"]:
@@ -180,10 +186,7 @@ def test_a_working_node(node, release):
     hidden = here.ask("GET", "/v2/images?os_hidden=true", 200)["images"]
     assert [one["id"] for one in hidden] == [user]
 
-    glance_api.answers()  # once before, so that only the call itself is timed
-    began = time.monotonic()
-    assert glance_api.answers() is True
-    assert time.monotonic() - began < 0.5
+    assert min(timed(glance_api.answers) for _ in range(5)) < 0.2
     assert glance_api.verify()["stores"]["file"].startswith("works, ")
     told = deep_check_fails(stores=["nosuch"])
     assert "fails at step 'upload (nosuch)' with HTTP 4" in told
