@@ -89,7 +89,7 @@ glance_layer() {
 source_of() {
   local kept=$TESTBED/cache/source
   [[ -f $kept/glance-$1.tar.gz ]] ||
-    "$TESTBED/build/python" -I -m pip download -q --no-deps --no-binary :all: -d "$kept" "glance==$1"
+    "$PYTHON_WITH_PIP" -I -m pip download -q --no-deps --no-binary :all: -d "$kept" "glance==$1"
   tar -xzf "$kept/glance-$1.tar.gz" -C "$TESTBED/build" --no-same-owner "glance-$1/etc"
 }
 
@@ -101,9 +101,9 @@ prepare_build() {
   cp "$TESTBED_SRC"/pins/*.txt "$TESTBED/build/pins/"
   uv=$("$TESTBED_SRC/uv")
   cp "$uv" "$TESTBED/build/uv"
-  ln -sfn "$(dirname "$uv")/python" "$TESTBED/build/python"
+  PYTHON_WITH_PIP=$(dirname "$uv")/python
   cp /etc/ssl/certs/ca-certificates.crt "$TESTBED/build/ca.crt"
-  "$TESTBED_SRC/machine_env" "$TESTBED/build/python" >"$TESTBED/build/env"
+  "$TESTBED_SRC/machine_env" "$PYTHON_WITH_PIP" >"$TESTBED/build/env"
 }
 
 # The machine's own Debian mirrors, if it has any for this suite.
