@@ -1,0 +1,168 @@
+"""The hand-over between real Glance containers, of every release, under load."""
+
+import http.client
+import itertools
+import time
+
+import glance_handover
+import glance_sockets
+import pytest
+
+from support.listener import connect
+from support.load_process import LoadProcess
+
+pytestmark = pytest.mark.one_host
+
+PORT = 9292
+KINDS = "lists,transfers,upload_slow,upload_chunked,download_slow"
+SLOW = ["upload_slow", "upload_chunked", "download_slow"]
+RELEASES = ["2023.2", "2024.1", "2025.2", "2026.1", "2026.2"]
+SERVE_LIMIT = 90  # seconds until a newcomer answers its probes
+DRAIN_LIMIT = 60  # seconds that the slow transfers may take
+WORKERS = 5  # more than slow transfers: each holds one process of uWSGI
+PROBES = 4 * WORKERS  # that a newcomer answers in a row; the first one of a process is slow
+RATE = 30  # lists per second; two cores serve twice that, but a newcomer loads beside it
+ASIDE, NORMAL = 64, 1024  # CPU shares of a newcomer while it loads, and of the one in charge
+POLL = 0.1
+STOP_LIMIT = 90  # seconds; longer than uWSGI's mercy
+
+
+@pytest.fixture(autouse=True)
+def _dunders(monkeypatch):
+    names = ("listeners", "in_flight", "wait_until_idle")
+    loaded = {f"glance_sockets.{name}": getattr(glance_sockets, name) for name in names}
+    monkeypatch.setattr(glance_handover, "__salt__", loaded, raising=False)
+
+
+def pids(glance):
+    glance.container.reload()
+    return [glance.container.attrs["State"]["Pid"]]
+
+
+def until(condition, seconds, what):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, what()
+        time.sleep(POLL)
+
+
+class Probe:
+    """Asks whom the probe ports lead to; `reason` tells why it did not serve."""
+
+    def __init__(self, address):
+        self.address, self.reason = address, None
+        self._ports = itertools.cycle(range(*glance_handover.PROBE_PORTS))
+
+    def serves(self):
+        source = next(self._ports)
+        connection = http.client.HTTPConnection(self.address, PORT)
+        try:
+            connection.sock = connect(self.address, PORT, source)
+            connection.request("GET", "/v2/images?limit=1")
+            answer = connection.getresponse()
+            body = answer.read()
+            self.reason = None if answer.status == 200 else f"{answer.status} {body}"
+        except (OSError, http.client.HTTPException) as exc:
+            self.reason = f"{exc!r} from port {source}"
+        finally:
+            connection.close()
+        return self.reason is None
+
+
+def hand_over(old, new, address, listen, load, errors):
+    """Replaces one container, whose connections all stay, by the other, just started."""
+    where, probe = (listen, PORT), Probe(address)
+    until(lambda: glance_sockets.listeners(pids(new), *where), SERVE_LIMIT, new.logs)
+    glance_handover.steer(pids(old), *where, probe=pids(new))
+    until(probe.serves, SERVE_LIMIT, new.logs)
+    for _ in range(PROBES):
+        assert probe.serves(), (probe.reason, new.logs())
+    new.container.update(cpu_shares=NORMAL)
+    load.wait(in_flight=SLOW)
+    assert glance_sockets.in_flight(pids(new), *where)["connections"] == 0
+    assert glance_sockets.in_flight(pids(old), *where)["connections"] > 0
+    switched = glance_handover.steer(pids(new), *where, fallback=pids(old))
+    idle = glance_sockets.wait_until_idle(
+        pids(old), *where, DRAIN_LIMIT, switched["handshakes"], successor=pids(new)
+    )
+    assert (idle["idle"], idle["successor"]) == (True, True), idle
+    errors += [line for line in old.logs(2000).splitlines() if " ERROR " in line][-30:]
+    old.container.stop(timeout=STOP_LIMIT)
+    old.container.remove()
+    assert glance_handover.release(pids(new), *where) is True
+    return idle["seconds"]
+
+
+@pytest.fixture
+def run(glance_by_hand, mariadb, address):
+    """Hands over from each of these releases to the next one, under load."""
+
+    def start(releases, requests, listen=None):
+        return _run(glance_by_hand, mariadb.fresh(), address(21), releases, requests, listen)
+
+    return start
+
+
+def _run(glance_by_hand, database, address, releases, requests, listen):
+    listen = listen or address
+    address = "::1" if ":" in listen else address
+    # The newest schema from the start: that of two neighbours serves both.
+    glance_by_hand.migrate(glance_by_hand.engine.image(max(releases)), database)
+    how = {
+        "wait": False,
+        "workers": WORKERS,
+        "database": False,
+        "options": {"database": {"connection": database}},
+    }
+    serving = glance_by_hand(releases[0], listen, "glance_0", **how)
+    serving.address = address  # where clients connect to
+    serving.wait()
+    url = f"http://[{address}]:{PORT}" if ":" in address else f"http://{address}:{PORT}"
+    # The first requests of a process are slow, which has nothing to do with a hand-over.
+    with LoadProcess(url, kinds="transfers", pause=0, loops=WORKERS) as warm:
+        warm.wait(ok={"download": 3 * WORKERS})
+        assert warm.stop()["failures"] == []
+    drained, errors = [], []
+    with LoadProcess(url, kinds=KINDS, rate=RATE, slow_seconds=4, grace=60) as load:
+        for number, release in enumerate(releases[1:], start=1):
+            load.wait(requests=number * requests // (len(releases) + 1))
+            reason = glance_handover.unsupported(pids(serving), listen, PORT)
+            assert reason is None, reason
+            glance_handover.steer(pids(serving), listen, PORT)
+            new = glance_by_hand(release, listen, f"glance_{number}", **how, cpu_shares=ASIDE)
+            drained.append(hand_over(serving, new, address, listen, load, errors))
+            serving = new
+        load.wait(requests=requests, ok=dict.fromkeys(SLOW, 2))
+        report = load.stop()
+    figures = {key: report[key] for key in ("seconds", "requests", "failed", "slowest", "lag")}
+    print(" -> ".join(releases), listen, figures, "drained in", drained, report["kinds"])
+    assert report["failures"] == [], (errors, serving.logs(200))
+    assert report["requests"] >= requests
+    assert report["slowest"]["seconds"] < 2
+    assert {entry["state"] for entry in report["ledger"]} <= {"deleted", "verified"}
+    assert report["stuck"] == []
+
+
+def test_from_the_last_eventlet_release_to_the_first_of_uwsgi(run):
+    run(["2025.2", "2026.1"], 1500)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(
+    "releases",
+    [
+        *([release] * 3 for release in RELEASES),
+        ["2023.2", "2024.1", "2023.2"],
+        ["2024.1", "2025.2", "2026.1", "2026.2", "2026.1", "2025.2"],
+    ],
+    ids="-".join,
+)
+def test_every_release(run, releases):
+    run(releases, 5000)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("listen", ["::1", "::", "0.0.0.0"])
+@pytest.mark.parametrize("releases", [["2025.2", "2026.1"], ["2026.2", "2026.2"]], ids="-".join)
+def test_other_addresses(run, releases, listen):
+    run(releases, 1500, listen)
