@@ -40,7 +40,15 @@ def look(settings, want):
     found = __salt__["glance_oneshot.answer"](result, "look at the database")
     if found.get("error"):
         raise CommandExecutionError(found["error"])
+    __context__["glance_schema.position"] = ", ".join(found["heads_in_database"])
     return found
+
+
+def checked():
+    """
+    The heads of the schema as this run has seen them last; empty when it has not looked.
+    """
+    return __context__.get("glance_schema.position", "")
 
 
 def bootstrap(settings, want):

@@ -42,7 +42,7 @@ def make(facts, settings, seen, warnings, now):
         screen["health"] = facts["health"] or "no health check"
         screen["image"] = facts["image"]
         screen["release"] = facts["release"] or "unknown"
-        screen["schema"] = facts["labels"].get(SCHEMA_LABEL, "not checked")
+        screen["schema"] = facts["labels"].get(SCHEMA_LABEL) or "not checked"
         screen["spec"] = facts["spec"] or "unknown"
     if settings:
         screen["address"] = f"{settings['api_scheme']}://{settings['listen']}"

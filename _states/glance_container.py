@@ -114,6 +114,7 @@ def running(name):
                 f"The container would have been {would.get(verdict['do'], 'replaced')}."
             )
             return ret
+        want["labels"]["glance.schema"] = __salt__["glance_schema.checked"]()
         report = __salt__["glance_replace.run"](settings, want, files)
         ret["comment"] = __salt__["glance_container.describe"](report)
     except (CommandExecutionError, SaltInvocationError) as err:
