@@ -236,10 +236,7 @@ class Engine:
 
     def remove(self):
         """Stop the engine and delete everything it holds."""
-        import shutil
-
         self.stop()
-        with contextlib.suppress(FileNotFoundError):
-            self._kill_all()
+        self._kill_all()
         self._unmount()
-        shutil.rmtree(self.home, ignore_errors=False)
+        subprocess.run(["rm", "-rf", "--one-file-system", str(self.home)], check=True)
