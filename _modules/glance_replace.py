@@ -435,6 +435,7 @@ def _undone(settings, want, name, err, back_to, born=None):
         outcome = f"{back_to} went on serving all the time and no request failed"
         if there["started_at"] != born:
             outcome = f"{back_to} is in charge again; requests that were inside {name} were lost"
+        _Steering(settings, back_to, None).release()
     __salt__["glance_leftovers.remove"](settings)
     return CommandExecutionError(
         f"The new glance-api container was taken away again, because {str(err).rstrip('.')};"

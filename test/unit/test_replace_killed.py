@@ -120,6 +120,7 @@ def test_a_bad_newcomer_killed_at_every_step(host_with, behaviour):
         assert "taken away again" in run(host, "new")
         assert not host.refused, f"killed at {step}: {host.refused} {host.events}"
         is_whole(host, "old")
+        assert host.order == []
         if not killed:
             break
 
