@@ -13,4 +13,4 @@ def deploy(_engine, request):
     """
     deployer = Deployer(_engine, request.getfixturevalue)
     yield deployer
-    deployer.clean()
+    deployer.close()

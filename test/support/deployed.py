@@ -18,6 +18,8 @@ from support.docker_engine import archive
 from support.engines import work_folder
 from support.glance_files import join
 from support.load_process import LoadProcess
+from support.memcached import PORT as MEMCACHED_PORT
+from support.memcached import Memcached
 from support.salt_call import LIMIT, Result, SaltCall
 
 OWNER = 42415  # user and group id of glance in Kolla's images
@@ -212,6 +214,7 @@ class Deployer:
         self.engine = engine
         self._services = services
         self._present, self._order = None, None
+        self._memcached = None
 
     def __call__(self, release="2026.2", *, production=False, reuse=False, apply=True, **pillar):
         """Deploy on the emptied engine; return a Deployed.
@@ -219,8 +222,8 @@ class Deployer:
         release
             Release of the image; ``glance_api_image_full`` in pillar names another image of it.
         production
-            With MariaDB and Keystone. Without it is a trial: SQLite, everybody is administrator,
-            and Glance cannot import.
+            With MariaDB, Keystone and a cache of tokens. Without it is a trial: SQLite, everybody
+            is administrator, and Glance cannot import.
         reuse
             Take the present deployment when it was asked for in the same way, is unchanged and
             serves; for tests that leave it as it was.
@@ -253,6 +256,8 @@ class Deployer:
 
     def _production(self, release):
         mariadb, keystone = self._services("mariadb"), self._services("keystone")
+        if not self._memcached:
+            self._memcached = Memcached(session.address(202)).__enter__()
         mariadb.drop()
         keystone.user("glance", GLANCE_PASSWORD)
         keystone.ensure("project", "load", domain_id="default")
@@ -264,6 +269,8 @@ class Deployer:
             "keystone_internal_url": keystone.url,
             "glance_keystone_password": GLANCE_PASSWORD,
             "keystone_admin_password": "admin",
+            "memcached_servers": [f"{self._memcached.address}:{MEMCACHED_PORT}"],
+            "memcache_secret_key": "memcache-secret",
         }
 
     # The database that was bootstrapped once
@@ -317,6 +324,12 @@ class Deployer:
         if self._present:
             self._present.clean()
         self._present = self._order = None
+
+    def close(self):
+        """End what this has started beside it."""
+        self.clean()
+        if self._memcached:
+            self._memcached.__exit__()
 
 
 class _Holder:

@@ -17,7 +17,8 @@ import urllib.parse
 from pathlib import Path
 
 MIB = 1024 * 1024
-TRICKLE, DROP = 0.25, 4 * 1024  # seconds between two drops of a slow transfer, and their bytes
+TRICKLE = 0.25  # seconds between two drops of a slow transfer
+DROP, GULP = 4 * 1024, 32 * 1024  # bytes of a drop, up and down; uWSGI gives up slower readers
 POLL = 0.1  # seconds between two looks at an import
 RECEIVE = 64 * 1024  # bytes that the kernel may receive for a slow download ahead of its reader
 KERNEL = 5 * MIB  # bytes of a download that may wait in the server's kernel, sent already
@@ -134,7 +135,7 @@ class Straddle:
             self.gate.open()
 
     def results(self):
-        """Wait for the end of all; return {kind: {"began", "ended", "error"}}, as of time.time()."""
+        """Wait for the end; return {kind: {"began", "ended", "error"}}, as of time.time()."""
         for thread in self.threads:
             thread.join(PATIENCE)
             assert not thread.is_alive(), f"{thread.name} goes on after {PATIENCE} s"
@@ -233,13 +234,14 @@ class Straddle:
             connection.request("GET", self._path("download", "file"), headers=self.headers)
             answer = connection.getresponse()
             assert answer.status == 200, f"status {answer.status}: {answer.read()[:300]}"
-            while part := answer.read(DROP):
+            while part := answer.read(GULP):
                 digest.update(part)
                 left -= len(part)
                 found["began"] = found["began"] or time.time()
                 if left > KERNEL:
                     found["ended"] = time.time()
                 self.released.wait(TRICKLE)
+        assert not left, f"ended {left} bytes short"
         assert digest.digest() == hashlib.sha512(self.big).digest(), "sha512 differs"
 
     # Imports: in progress while Glance says so
