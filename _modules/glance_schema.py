@@ -39,7 +39,10 @@ def look(settings, want):
     )
     found = __salt__["glance_oneshot.answer"](result, "look at the database")
     if found.get("error"):
-        raise CommandExecutionError(found["error"])
+        raise CommandExecutionError(
+            f"{found['error'].rstrip('.')}: check glance:glance_database_address,"
+            " glance:glance_database_user, glance:glance_database_password and the server itself."
+        )
     __context__["glance_schema.position"] = ", ".join(found["heads_in_database"])
     return found
 
