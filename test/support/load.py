@@ -278,6 +278,7 @@ class Load:
         self.acknowledge(image, kind, data)
         await self.compare("download", image)
         await self.delete(image)
+        await asyncio.sleep(self.options.pause)
 
     async def repeat(self, loop):
         while not self.stopping.is_set():
@@ -412,7 +413,7 @@ def parse(arguments):
     parser.add_argument("--slow-size", type=float, default=2, help="MiB of a slow transfer")
     parser.add_argument("--slow-seconds", type=float, default=6, help="length of a slow transfer")
     parser.add_argument("--big-size", type=float, default=16, help="MiB of the slow download")
-    parser.add_argument("--direct-size", type=float, default=32, help="MiB of a staged import")
+    parser.add_argument("--direct-size", type=float, default=16, help="MiB of a staged import")
     parser.add_argument("--import-seconds", type=float, default=6, help="length of a web-download")
     parser.add_argument("--import-deadline", type=float, default=120, help="when to give one up")
     parser.add_argument("--timeout", type=float, default=60, help="seconds without any byte")

@@ -6,7 +6,17 @@ import time
 from pathlib import Path
 
 # What should be answered at once; the other kinds take as long as the client wants them to.
-QUICK = {"list_new", "list_kept", "health", "create", "show", "import", "upload", "download", "delete"}
+QUICK = {
+    "list_new",
+    "list_kept",
+    "health",
+    "create",
+    "show",
+    "import",
+    "upload",
+    "download",
+    "delete",
+}
 
 
 class Book:
