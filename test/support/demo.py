@@ -44,12 +44,13 @@ def show(call):
         "glance_image_pull": "never",
         "api_interface_address": ADDRESS,
         "node_config": str(call.minion.root / "kolla"),
+        "glance_api_workers": 4,
     }
     if resource.getrlimit(resource.RLIMIT_NOFILE)[1] < KOLLA_OPEN_FILES:
         # This machine does not let containers open as many files as Kolla asks for.
         pillar["default_container_dimensions"] = {}
 
-    title("Deploy: an empty pillar but for what this testbed is")
+    title("Deploy: an empty pillar but for what this testbed is, and workers enough for a load")
     apply(call, pillar, expect_changes=True)
 
     title("Upload an image with the openstack client, download it, compare")
@@ -67,7 +68,7 @@ def show(call):
     apply(call, pillar, expect_changes=False)
 
     title("Edit the pillar under load: the container is replaced by hand-over")
-    with LoadProcess(URL, rate=60, web=f"{ADDRESS}:18080") as load:
+    with LoadProcess(URL, rate=25, kinds="lists,transfers", pause=1) as load:
         load.wait(requests=200)
         apply(call, {**pillar, "glance_logging_debug": "yes"}, expect_changes=True)
         report = load.stop()
