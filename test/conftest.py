@@ -42,13 +42,10 @@ def address():
 @pytest.fixture(scope="session")
 def _engine():
     claimed = session.claim()
-    engine = TestEngine(session.ENGINE_NUMBER)
-    started = engine.start()
-    engine.reset()
-    yield engine
-    engine.reset()
-    if started:
-        engine.stop()
+    with TestEngine(session.ENGINE_NUMBER).used() as engine:
+        engine.reset()
+        yield engine
+        engine.reset()
     claimed.close()
 
 
@@ -90,13 +87,10 @@ def registry(_engine):
 
 @pytest.fixture(scope="session")
 def _services(_engine):
-    engine = TestEngine(session.SERVICES_NUMBER)
-    started = engine.start()
-    engine.reset()
-    yield engine
-    engine.reset()
-    if started:
-        engine.stop()
+    with TestEngine(session.SERVICES_NUMBER).used() as engine:
+        engine.reset()
+        yield engine
+        engine.reset()
 
 
 @pytest.fixture(scope="session")

@@ -62,6 +62,8 @@ class Engine:
         self.testbed = Path(folder) if folder else work_folder()
         self.home = self.testbed / "engine" / str(self.number)
         self.socket = self.home / "docker.sock"
+        # There while the engine runs only as long as somebody uses it.
+        self.passing = self.home / "passing"
         self.url = f"unix://{self.socket}"
 
     def __repr__(self):
@@ -112,6 +114,28 @@ class Engine:
                 started = False
             _until(self._answers_or_died, START_LIMIT, f"answer of engine {self.number}")
         return started
+
+    @contextlib.contextmanager
+    def used(self):
+        """Use the engine for a while: started if need be, and then stopped by its last user.
+
+        An engine that somebody started to stay (``engine start``) stays.
+        """
+        self.home.mkdir(parents=True, exist_ok=True)
+        users = open(self.home / "users", "w", encoding="utf8")  # noqa: SIM115 - it is a lock
+        try:
+            fcntl.flock(users, fcntl.LOCK_SH)
+            if self.start():
+                self.passing.touch()
+            yield self
+        finally:
+            with contextlib.suppress(BlockingIOError):
+                # Alone now; nobody can come before this lock is given back.
+                fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if self.passing.exists():
+                    self.passing.unlink()
+                    self.stop()
+            users.close()
 
     def _answers_or_died(self):
         if self._answers():
