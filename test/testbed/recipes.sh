@@ -119,7 +119,8 @@ rootfs() {
   mapfile -t sources < <(package_sources)
   apt-config dump | grep '^Acquire::.*\(Proxy\|Verify\|CAInfo\|Retries\)' >"$TESTBED/build/apt.conf" || true
   mmdebstrap --quiet --variant=minbase --include="$packages" \
-    --aptopt='Acquire::Check-Valid-Until "false"' --aptopt="$TESTBED/build/apt.conf" \
+    --aptopt='Acquire::Check-Valid-Until "false"' --aptopt='Acquire::Retries "5"' \
+    --aptopt="$TESTBED/build/apt.conf" \
     --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
     --dpkgopt='path-exclude=/usr/share/locale/*' --customize-hook="$hook" \
     --customize-hook='rm -rf "$1"/etc/apt/sources.list "$1"/etc/apt/sources.list.d/* "$1"/etc/apt/apt.conf.d/99mmdebstrap' \
