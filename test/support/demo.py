@@ -22,17 +22,11 @@ KOLLA_OPEN_FILES = 1048576
 
 def main():
     """Run the demo; returns the exit code."""
-    engine = Engine(ENGINE)
-    started = engine.start()
-    try:
-        with SaltCall(engine.url) as call:
-            try:
-                show(call)
-            finally:
-                clean(call, engine)
-    finally:
-        if started:
-            engine.stop()
+    with Engine(ENGINE).used() as engine, SaltCall(engine.url) as call:
+        try:
+            show(call)
+        finally:
+            clean(call, engine)
     print("\nAll of it held.")
     return 0
 
