@@ -176,7 +176,9 @@ def _content(settings, sections, proof):
         add("property-protections-rules.conf", _ini(settings["glance_property_protections"]))
     _add_ceph(settings, add)
     if settings.get("glance_enable_tls_backend"):
-        add("glance-cert.pem", settings["glance_backend_tls_cert"], f"{ETC}/certs")
+        certificate = settings["glance_backend_tls_cert"]
+        # HAProxy's kind of file holds the key as well.
+        add("glance-cert.pem", certificate, f"{ETC}/certs", secret="PRIVATE KEY" in certificate)
         add("glance-key.pem", settings["glance_backend_tls_key"], f"{ETC}/certs", secret=True)
     if settings.get("kolla_copy_ca_into_containers"):
         for name, text in settings["glance_ca_certificates"].items():

@@ -235,8 +235,9 @@ def refusal(containers, foreign, release):
     """
     if foreign:
         return (
-            f"A container named {NAME} exists that this formula did not make: remove or rename it"
-            f" ('docker rename {NAME} {NAME}_before'), then apply again."
+            f"A container named {NAME} exists that this formula did not make: stop it, with the"
+            " systemd unit that Kolla-Ansible made for it, and rename it ('docker rename"
+            f" {NAME} {NAME}_before'), then apply again."
         )
     present = {one["labels"].get(RELEASE_LABEL) for one in containers} - {release, None}
     if present:
@@ -454,7 +455,7 @@ def _dimensions(dimensions):
     # Kolla's names and shape: ulimits is {name: {soft, hard}}.
     arguments = {key: val for key, val in dimensions.items() if key != "ulimits"}
     arguments["ulimits"] = [
-        {"name": name, "soft": val["soft"], "hard": val["hard"]}
+        {"name": name, **(val if isinstance(val, dict) else {"soft": val, "hard": val})}
         for name, val in sorted(dimensions.get("ulimits", {}).items())
     ]
     return arguments
@@ -474,18 +475,22 @@ def _look_inside(reference):
             "image": reference,
             "command": ["python3", "/release.py"],
             "entrypoint": [],
+            "user": "root",  # the file that Salt cached may be root's alone
             "network_mode": "none",
             "volumes": [f"{script}:/release.py:ro"],
         },
         60,
     )
     try:
-        return json.loads(run["output"].strip().splitlines()[-1])["glance"]
-    except (ValueError, IndexError, KeyError) as err:
+        version = json.loads(run["output"].strip().splitlines()[-1])["glance"]
+    except (ValueError, IndexError, KeyError):
+        version = None
+    if not version:
         raise CommandExecutionError(
             f"The image {reference} holds no Glance that can be found: set glance:glance_tag or"
             " glance:glance_api_image_full to a Kolla glance-api image."
-        ) from err
+        )
+    return version
 
 
 def _memory():

@@ -349,7 +349,7 @@ def _dimensions(value, faults):
             for ulimit, pair in _items(limit, (name,), faults, "names to limits"):
                 numbers = pair.values() if isinstance(pair, dict) else [pair]
                 good = numbers and all(type(number) is int for number in numbers)
-                if not good or isinstance(pair, dict) and set(pair) - {"soft", "hard"}:
+                if not good or isinstance(pair, dict) and set(pair) != {"soft", "hard"}:
                     faults.add((name, ulimit), "must be a number, or soft and hard with numbers")
         elif isinstance(limit, bool) or not isinstance(limit, (int, str)):
             faults.add((name,), f"is {_kind(limit)}; it must be a number or text")

@@ -368,7 +368,7 @@ def _database(settings):
     if settings["trial"]:
         return {
             "database_kind": "sqlite",
-            "database_identity": "sqlite://" + SQLITE_FILE,
+            "database_identity": f"sqlite://{settings['glance_file_datadir_volume']}/glance.sqlite",
             "database_connection": "sqlite:///" + SQLITE_FILE,
         }
     server = _with_port(settings["glance_database_address"], settings["database_port"])

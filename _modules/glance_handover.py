@@ -15,8 +15,8 @@ What holds while an address is steered:
   starts) gets none until :py:func:`steer` names it. Sockets are named themselves, not by their
   position or age, so a crash, a restart or a third listener cannot turn the steering round.
 - When the named listener closes, or its container dies, new connections go to the ``fallback``
-  listener; connections that wait unaccepted in the closed listener's queue move with them (from
-  Linux 5.14 on). When nothing named is left, the kernel spreads over what listens.
+  listener; connections that wait unaccepted in the closed listener's queue move with them. When
+  nothing named is left, the kernel spreads over what listens.
 - With ``probe``, connections whose source port lies in 1000-1023 (a range that only root may bind)
   go to another listener, or are refused when that one is gone; so the newcomer can be asked alone,
   on the real address, over IPv4, IPv6 and TLS.
@@ -24,7 +24,7 @@ What holds while an address is steered:
   replaced atomically by the next :py:func:`steer`. It goes away with :py:func:`release` or with
   the last listener.
 
-It needs Linux 5.6 and root on the host. Standard library only; knows nothing of containers. What
+It needs Linux 5.14 and root on the host. Standard library only; knows nothing of containers. What
 the processes hold is read by ``glance_sockets``.
 """
 

@@ -225,7 +225,10 @@ def _image_import(settings):
         "disallowed_hosts": f"[{own}]",
     }
     sections = {"import_filtering_opts": filters}
-    for name, options in settings.get("glance_image_import", {}).items():
+    operators = settings.get("glance_image_import", {})
+    if not settings.get("glance_enable_interoperable_image_import"):
+        operators = {}
+    for name, options in operators.items():
         sections[name] = {**sections.get(name, {}), **options}
     return sections
 

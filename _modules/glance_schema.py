@@ -170,6 +170,8 @@ def create_database(settings, want):
         "database": settings["glance_database_name"],
         "user": settings["glance_database_user"],
         "password": settings["glance_database_password"],
+        "in_use": __salt__["glance_container.facts"]().get("database")
+        == settings["database_identity"],
     }
     body = json.loads(files["config.json"]["text"])
     body["config_files"].append(

@@ -32,9 +32,11 @@ def database_present(name):
         elif want and __salt__["glance_container.serves"](want["hash"]):
             ret["comment"] = "The running container uses this database."
         elif __opts__["test"]:
-            ret["result"] = None
-            ret["changes"] = {settings["database_identity"]: "created where it is missing"}
-            ret["comment"] = "The database and its user would have been created where missing."
+            ret["comment"] = "The database and its user would have been looked for."
+            database = settings["database_identity"]
+            if __salt__["glance_container.facts"]().get("database") != database:
+                ret["result"] = None
+                ret["changes"] = {database: "created where it is missing"}
         else:
             ret["changes"] = __salt__["glance_schema.create_database"](settings, want)
             ret["comment"] = (

@@ -2,14 +2,14 @@
 #
 # In order of work: pillar valid, image present, configuration rendered and accepted, database
 # and schema there, container in charge, API answers. With 'enable_glance: no' the service is
-# removed and its data kept.
+# removed and its data kept; nothing but a plain no removes it.
 
 {%- set enabled = salt['pillar.get']('glance:enable_glance',
                                      salt['pillar.get']('glance:enable_openstack_core', True)) %}
 
 include:
-{%- if enabled | to_bool %}
-  - glance.container
-{%- else %}
+{%- if enabled | string | trim | lower in ['no', 'false', 'off'] %}
   - glance.clean
+{%- else %}
+  - glance.container
 {%- endif %}

@@ -4,7 +4,8 @@
 
 include:
   - glance.settings
-{%- if salt['pillar.get']('glance:glance_prerequisites_install', False) | to_bool %}
+{%- set install = salt['pillar.get']('glance:glance_prerequisites_install', False) %}
+{%- if install | string | trim | lower in ['yes', 'true', 'on'] %}
 
 Docker SDK for Python is installed:
   pip.installed:

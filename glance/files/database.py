@@ -13,6 +13,10 @@ import sys
 import pymysql
 
 
+class InUse(Exception):
+    """A running Glance would lose its database."""
+
+
 def main(order):
     where = f"{order['host']}:{order['port']}"
     changes = {}
@@ -21,6 +25,13 @@ def main(order):
             _database(admin, order, changes)
             _user(admin, order, changes)
             _grants(admin, order, changes)
+    except InUse:
+        return {
+            "error": f"The password of the database user {order['user']} is another one than"
+            " glance:glance_database_password, and the running Glance uses it, so it was not"
+            " changed: name a new user in glance:glance_database_user together with the new"
+            " password; it is made, and taken over without an outage."
+        }
     except pymysql.err.MySQLError as err:
         code, text = (*err.args, "")[:2]
         if code in (1044, 1045, 1698):
@@ -50,6 +61,8 @@ def _user(admin, order, changes):
     except pymysql.err.OperationalError as err:
         if err.args[0] != 1045:
             raise
+        if order["in_use"]:
+            raise InUse from err
         admin.cursor().execute("ALTER USER %s@%s IDENTIFIED BY %s", (*who, order["password"]))
         changes[f"user {order['user']}"] = {"old": "another password", "new": "password set"}
 

@@ -62,6 +62,12 @@ def test_enable_glance_no_removes_the_service_and_keeps_the_data(loaders, off):
     ]
 
 
+@pytest.mark.parametrize("on", ["yes", "on", " Yes ", True, None, "maybe"])
+def test_nothing_but_a_plain_no_removes_the_service(loaders, on):
+    loaders.pillar({"glance": {"enable_glance": on}})
+    assert shown(loaders, "glance") == IN_ORDER
+
+
 def test_the_docker_library_is_installed_only_when_pillar_allows_it(loaders):
     wanted = "Docker SDK for Python is installed"
     assert wanted not in shown(loaders, "glance.prerequisites")

@@ -7,11 +7,12 @@ import threading
 import time
 import uuid
 
+import pytest
+from salt.exceptions import CommandExecutionError
+
 import glance_api
 import glance_http
 import glance_screen
-import pytest
-from salt.exceptions import CommandExecutionError
 
 pytestmark = pytest.mark.one_host
 

@@ -4,10 +4,10 @@ import http.client
 import itertools
 import time
 
-import glance_handover
-import glance_sockets
 import pytest
 
+import glance_handover
+import glance_sockets
 from support.listener import connect
 from support.load_process import LoadProcess
 

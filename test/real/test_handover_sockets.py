@@ -12,10 +12,11 @@ import threading
 import time
 from pathlib import Path
 
-import glance_handover
-import glance_sockets
 import pytest
 from salt.exceptions import CommandExecutionError
+
+import glance_handover
+import glance_sockets
 from support.listener import DEADLINE, Listener, ask, connect, free_port
 
 pytestmark = [

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import yaml
+
 import glance_backend
 import glance_backend_rules
 import glance_content
@@ -9,7 +11,6 @@ import glance_defaults
 import glance_pillar
 import glance_rules
 import glance_settings
-import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMA = yaml.safe_load((ROOT / "glance/defaults.yaml").read_text(encoding="utf-8"))

@@ -5,7 +5,6 @@ import os
 
 import glance_handover
 import glance_sockets
-
 from support.keepsakes import Keepsakes
 
 _edits = itertools.count(4)  # numbers that no container had before

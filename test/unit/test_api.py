@@ -4,12 +4,12 @@ import os
 import time
 import uuid
 
-import glance_api
-import glance_http
-import glance_screen
 import pytest
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
+import glance_api
+import glance_http
+import glance_screen
 from support.fake_api import PROJECT, FakeApi, html, serve
 
 pytestmark = pytest.mark.one_host

@@ -9,10 +9,10 @@ import socket
 import ssl
 from pathlib import Path
 
-import glance_http
 import pytest
 from salt.exceptions import CommandExecutionError
 
+import glance_http
 from support.fake_api import PASSWORD, PROJECT, TOKEN, FakeApi, html, serve
 
 pytestmark = pytest.mark.one_host

@@ -1,8 +1,8 @@
 """Which stores there are, which is the default, what they lack."""
 
-import glance_backend
 import pytest
 
+import glance_backend
 from support.settings import settings_for
 
 pytestmark = pytest.mark.one_host

@@ -9,13 +9,13 @@ import os
 import pathlib
 import re
 
-import glance_configuration
-import glance_content
-import glance_options
 import pytest
 import yaml
 from salt.exceptions import SaltInvocationError
 
+import glance_configuration
+import glance_content
+import glance_options
 from support.settings import settings_for
 
 pytestmark = pytest.mark.one_host

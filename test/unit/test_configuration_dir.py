@@ -4,9 +4,10 @@ import os
 import pathlib
 import subprocess
 
-import glance_config_dir as config_dir
 import pytest
 from salt.exceptions import CommandExecutionError, SaltInvocationError
+
+import glance_config_dir as config_dir
 
 pytestmark = pytest.mark.one_host
 

@@ -2,8 +2,9 @@
 
 import itertools
 
-import glance_container
 import pytest
+
+import glance_container
 
 pytestmark = pytest.mark.one_host
 

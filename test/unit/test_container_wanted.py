@@ -2,8 +2,9 @@
 
 import json
 
-import glance_container
 import pytest
+
+import glance_container
 
 pytestmark = pytest.mark.one_host
 

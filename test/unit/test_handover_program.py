@@ -2,9 +2,10 @@
 
 import struct
 
-import glance_handover
 import pytest
 from salt.exceptions import CommandExecutionError
+
+import glance_handover
 
 pytestmark = pytest.mark.one_host
 

@@ -3,9 +3,10 @@
 import os
 import sys
 
-import glance_sockets
 import pytest
 from salt.exceptions import CommandExecutionError, SaltInvocationError
+
+import glance_sockets
 
 pytestmark = [
     pytest.mark.one_host,

@@ -1,9 +1,10 @@
 """Which release a version belongs to, and which steps are supported."""
 
-import glance_options
-import glance_releases
 import pytest
 from salt.exceptions import CommandExecutionError, SaltInvocationError
+
+import glance_options
+import glance_releases
 
 pytestmark = pytest.mark.one_host
 

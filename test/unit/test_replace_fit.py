@@ -1,8 +1,9 @@
 """When a newcomer counts as fit to take over."""
 
-import glance_replace
 import pytest
 from salt.exceptions import CommandExecutionError
+
+import glance_replace
 
 pytestmark = pytest.mark.one_host
 

@@ -7,12 +7,12 @@ right is shown on a real engine by test/real/test_killed_runs.py.
 import itertools
 import os
 
-import glance_container
-import glance_leftovers
-import glance_replace
 import pytest
 from salt.exceptions import CommandExecutionError
 
+import glance_container
+import glance_leftovers
+import glance_replace
 from support.model_host import LOADING, NAME, STOPPING, Host, Killed
 
 pytestmark = pytest.mark.one_host

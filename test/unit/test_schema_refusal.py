@@ -1,7 +1,8 @@
 """Which databases may be used, and the sentence for each that may not."""
 
-import glance_schema
 import pytest
+
+import glance_schema
 
 pytestmark = pytest.mark.one_host
 

@@ -35,7 +35,7 @@ def test_nothing_in_pillar_is_a_trial(pillar):
     )
     assert settings["database_kind"] == "sqlite"
     assert settings["database_connection"] == "sqlite:////var/lib/glance/glance.sqlite"
-    assert settings["database_identity"] == "sqlite:///var/lib/glance/glance.sqlite"
+    assert settings["database_identity"] == "sqlite://glance/glance.sqlite"
     assert [store["name"] for store in settings["stores"]] == ["file", "http"]
     assert settings["default_store"] == "file"
     assert settings["glance_api_hosts"] == ["ctl1"]

@@ -1,7 +1,8 @@
 """Small things inside the structured values."""
 
-import glance_content
 import pytest
+
+import glance_content
 
 pytestmark = pytest.mark.one_host
 
