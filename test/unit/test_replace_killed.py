@@ -184,6 +184,19 @@ def test_drain_killed_at_every_step(host_with, target, policy):
                 break
 
 
+@pytest.mark.parametrize("policy", ["unless-stopped", "always"])
+def test_reboot_at_every_step_of_a_drain(host_with, policy):
+    for step, patience in itertools.product(range(1, LAST), (0, LOADING)):
+        host = host_with(policy=policy, strategy="drain")
+        if run(host, "new", kill_at=step) == "ended":
+            break
+        host.reboot()
+        host.pass_time(patience)
+        assert host.answers() or not patience, f"nothing serves after a reboot at {step}"
+        assert run(host, "new") == "ended", f"rebooted at {step}: {host.events}"
+        is_whole(host, "new")
+
+
 @pytest.mark.parametrize("behaviour", ["exits", "refuses", "dies"])
 def test_drain_goes_back_to_the_old_container(host_with, behaviour):
     host = host_with({"new": behaviour}, strategy="drain")
