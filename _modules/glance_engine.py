@@ -12,6 +12,7 @@ else of ``DOCKER_HOST``, else the local socket.
 import contextlib
 import glob
 import os
+import re
 import time
 import uuid
 
@@ -22,6 +23,10 @@ __virtualname__ = "glance_engine"
 SERVICE_LABEL = "glance.service"
 SERVICE = "api"
 ONE_SHOT_LABEL = "glance.oneshot"
+
+LOG_END = 256 * 1024  # bytes of a log file that are looked at for its last words
+# A line of uWSGI or eventlet about one request.
+_REQUEST = re.compile(r"^\[pid: \d+\||INFO eventlet\.wsgi\.server ")
 
 # Seconds the engine may take to answer one call (Kolla: docker_client_timeout).
 CLIENT_TIMEOUT = 120
@@ -96,18 +101,24 @@ def pull(reference, timeout, login=None):
     import docker
     import docker.errors
     import requests.exceptions
+    import urllib3.exceptions
 
-    # A client of its own: its read timeout ends a pull of which nothing is heard any more.
-    api = docker.APIClient(base_url=_url(), version="auto", timeout=timeout)
+    class Impatient(docker.APIClient):
+        """The SDK's own client waits for ever for the first word about a pull."""
+
+        def post(self, *args, **more):
+            return super().post(*args, **{**more, "timeout": self.timeout})
+
+    api = Impatient(base_url=_url(), version="auto", timeout=timeout)
     name, tag = _split(reference)
     failure = None
     try:
         for event in api.pull(name, tag=tag, stream=True, decode=True, auth_config=login):
             failure = event.get("error", failure)
-    except requests.exceptions.RequestException:
-        failure = f"nothing was heard for {timeout} seconds"
     except docker.errors.APIError as err:
         failure = err.explanation or str(err)
+    except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError):
+        failure = f"nothing was heard for {timeout} seconds"
     finally:
         api.close()
     found = None if failure else image(reference)
@@ -179,6 +190,7 @@ def inspect(name):
         "restarts": attrs.get("RestartCount", 0),
         "health": (state.get("Health") or {}).get("Status"),
         "restart_policy": attrs["HostConfig"]["RestartPolicy"]["Name"] or "no",
+        "cpu_shares": attrs["HostConfig"].get("CpuShares") or 0,
         "mounts": [
             {"target": one["Destination"].rstrip("/"), "path": one.get("Source")}
             for one in attrs.get("Mounts", [])
@@ -263,7 +275,7 @@ def rename(name, new_name):
         _client().api.rename(name, new_name)
 
 
-def restart_policy(name, policy):
+def restart_policy(name, policy, cpu_shares=None):
     """
     Set the restart policy of a living container.
 
@@ -271,9 +283,13 @@ def restart_policy(name, policy):
         Container name.
     policy
         ``no``, ``always``, ``unless-stopped`` or ``on-failure``.
+    cpu_shares
+        Its weight for the CPU from now on, in the same step; None leaves it.
     """
     with _sentences(f"set the restart policy of {name}"):
-        _client().api.update_container(name, restart_policy={"Name": policy})
+        _client().api.update_container(
+            name, restart_policy={"Name": policy}, cpu_shares=cpu_shares
+        )
 
 
 def pids(name):
@@ -289,7 +305,10 @@ def pids(name):
 
 def logs(name, lines=12):
     """
-    The last words of a container: what it printed, and what it wrote into Kolla's log folder.
+    The last words of a container: what it printed, and what was written into Kolla's log folder.
+
+    Lines about single requests are left out: they are never the reason for an end, and in that
+    folder most of them are of another container, which serves.
 
     name
         Container name.
@@ -440,9 +459,10 @@ def volume_exists(name):
 
 def _tail(path, lines):
     with open(path, "rb") as file:
-        file.seek(max(0, os.path.getsize(path) - lines * 400))
+        file.seek(max(0, os.path.getsize(path) - LOG_END))
         text = file.read().decode("utf-8", "replace")
-    return [line[:400] for line in text.splitlines()[-lines:]]
+    told = [line[:400] for line in text.splitlines() if line and not _REQUEST.search(line)]
+    return told[-lines:]
 
 
 def _url():

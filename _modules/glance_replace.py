@@ -25,6 +25,10 @@ POLL = 0.5  # seconds between two looks at a condition
 MERCY = 80
 COME_BACK = 60  # seconds an old container gets to serve again after a failed newcomer
 ANSWER = 10  # seconds without an answer after which a newcomer is not trusted with everything
+# Weight for the CPU of a newcomer that loads beside one that serves, and of any other container.
+BESIDE, USUAL = 128, 1024
+# HAProxy takes a server out after five failed checks two seconds apart (Kolla: inter 2000 fall 5)
+NOTICED = 11  # seconds
 ENDING = "_ending"  # see glance_container.is_ending
 
 
@@ -73,25 +77,27 @@ def run(settings, want, files):
     return report
 
 
-def retire_all(settings, timeout):
+def stop_all(settings, remove):
     """
-    Stop and remove every glance-api container of ours, letting transfers end first.
+    Stop every glance-api container of ours; transfers and imports end first.
 
     settings
         Result of ``glance_settings.get``.
-    timeout
-        Seconds that transfers in flight may take.
+    remove
+        Whether the containers are removed as well, with their configuration snapshots.
 
-    Returns the names of the removed containers.
+    Returns what had to be cut at ``glance_drain_timeout``.
     """
-    removed = []
+    charge, cut = __salt__["glance_container.facts"]()["name"], []
     for one in __salt__["glance_engine.containers"]():
-        if one["running"]:
-            __salt__["glance_engine.stop"](one["name"], timeout)
-        __salt__["glance_engine.remove"](one["name"])
-        removed.append(one["name"])
-    __salt__["glance_leftovers.remove"](settings)
-    return removed
+        if one["running"] and one["name"] == charge:
+            cut = _leave(settings, charge)
+        __salt__["glance_engine.stop"](one["name"], MERCY)
+        if remove:
+            __salt__["glance_engine.remove"](one["name"])
+    if remove:
+        __salt__["glance_leftovers.remove"](settings)
+    return cut
 
 
 # --------------------------------------------------------------------------- the strategies
@@ -105,7 +111,7 @@ def _hand_over(settings, want, files, incumbent, newcomer):
     steering.probe()
     try:
         if not newcomer:
-            _create(settings, want, files, "no")
+            _create(settings, want, files, {"cpu_shares": BESIDE})
         newcomer_born = _become_fit(settings, name, steering.probe)
     except CommandExecutionError as err:
         steering.incumbent()
@@ -113,11 +119,17 @@ def _hand_over(settings, want, files, incumbent, newcomer):
     clock.lap("newcomer healthy")
     handshakes = steering.newcomer()
     log.info("glance-api: new connections go to %s", name)
-    _in_charge(name, incumbent, want["policy"])
+    _in_charge(name, incumbent, want)
     try:
         cut = _let_it_end(settings, incumbent, handshakes, name, newcomer_born)
         _must_answer(settings, name, newcomer_born)
     except CommandExecutionError as err:
+        if _serves(settings, name, newcomer_born):
+            # It holds connections by now, so it is not taken away for the trouble of others.
+            raise CommandExecutionError(
+                f"{name} has taken over from {incumbent}, which still runs, because"
+                f" {str(err).rstrip('.')}: apply again to finish the replacement."
+            ) from err
         # When the newcomer died, the kernel gives everything to the incumbent already.
         steering.incumbent()
         raise _undone(settings, want, name, err, incumbent) from err
@@ -131,12 +143,7 @@ def _hand_over(settings, want, files, incumbent, newcomer):
 
 def _drain_first(settings, want, files, incumbent, why):
     clock = _Clock()
-    try:
-        __salt__["glance_api.drain"]()
-    except CommandExecutionError:
-        if _pids(incumbent):
-            raise
-    cut = _let_it_end(settings, incumbent)
+    cut = _leave(settings, incumbent)
     clock.lap("transfers ended")
     if want["policy"] != "no":
         # Should the host be rebooted before the newcomer is there, the old one serves again.
@@ -161,10 +168,11 @@ def _start_instead(settings, want, files, stopped):
     """Start the wanted container where none serves; when it is not fit, the stopped one again."""
     name = want["name"]
     try:
-        _create(settings, want, files, want["policy"])
+        _create(settings, want, files)
         _become_fit(settings, name)
     except CommandExecutionError as err:
         raise _undone(settings, want, name, err, stopped) from err
+    _keep_policy(name, want)
     if stopped:
         __salt__["glance_engine.remove"](stopped)
     _take_the_name(name)
@@ -223,13 +231,15 @@ def _why_drain(settings, incumbent):
     return reason
 
 
-def _create(settings, want, files, policy):
+def _create(settings, want, files, differences=None):
     engine = "glance_engine"
     folder = __salt__["glance_container.snapshot"](settings, want["hash"])
     __salt__["glance_config_dir.write"](folder, files)
     if __salt__[f"{engine}.inspect"](want["name"]):
         __salt__[f"{engine}.remove"](want["name"])
-    __salt__[f"{engine}.create"](want["name"], want["spec"], want["labels"], policy)
+    spec = {**want["spec"], **(differences or {})}
+    # No restart policy yet: after a reboot only a container that was in charge comes back.
+    __salt__[f"{engine}.create"](want["name"], spec, want["labels"], "no")
     __salt__[f"{engine}.start"](want["name"])
 
 
@@ -316,15 +326,22 @@ def _wait_to_listen(settings, name):
         time.sleep(POLL)
 
 
-def _in_charge(name, other, policy):
+def _in_charge(name, other, want):
     # In this order: after a reboot in between two containers come up, never none.
-    __salt__["glance_engine.restart_policy"](name, policy)
+    __salt__["glance_engine.restart_policy"](name, want["policy"], _cpu_shares(want))
     __salt__["glance_engine.restart_policy"](other, "no")
 
 
 def _keep_policy(name, want):
-    if __salt__["glance_engine.inspect"](name)["restart_policy"] != want["policy"]:
+    present = __salt__["glance_engine.inspect"](name)
+    if present.get("cpu_shares") == BESIDE:
+        __salt__["glance_engine.restart_policy"](name, want["policy"], _cpu_shares(want))
+    elif present["restart_policy"] != want["policy"]:
         __salt__["glance_engine.restart_policy"](name, want["policy"])
+
+
+def _cpu_shares(want):
+    return want["spec"].get("cpu_shares") or USUAL
 
 
 def _take_the_name(name):
@@ -342,6 +359,37 @@ def _end(name, timeout):
     log.info("glance-api: stopping %s", ending)
     __salt__["glance_engine.stop"](ending, timeout)
     return ending
+
+
+def _leave(settings, name):
+    """
+    Take a container out of the load balancer and let its transfers and imports end.
+
+    Returns what had to be cut. When it cannot be waited for, it is put back.
+    """
+    try:
+        __salt__["glance_api.drain"]()
+    except CommandExecutionError:
+        if _pids(name):
+            raise
+    try:
+        if settings["enable_haproxy"]:
+            # Nothing on this host tells when the load balancer has noticed.
+            time.sleep(NOTICED)
+        return _let_it_end(settings, name)
+    except CommandExecutionError:
+        __salt__["glance_api.resume"]()
+        raise
+
+
+def _serves(settings, name, born):
+    """Whether a container is the one that was started then, listens, and answers."""
+    try:
+        _must_run(name, born)
+    except CommandExecutionError:
+        return False
+    verdict = __salt__["glance_api.probe_once"](settings, probe=False)
+    return bool(_listeners(settings, name)) and verdict["ok"]
 
 
 def _let_it_end(settings, name, handshakes=None, successor=None, born=None):
@@ -464,7 +512,6 @@ def _retire(settings, name, survivor):
                 f" charge, failed: {str(err).rstrip('.')}. Apply again."
             ) from err
         name = _end(name, MERCY)
-        steering.release()
     __salt__["glance_engine.remove"](name)
 
 

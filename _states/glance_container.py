@@ -142,8 +142,9 @@ def absent(name):
             ret["result"] = None
             ret["comment"] = "The glance-api container would have been stopped and removed."
             return ret
-        __salt__["glance_replace.retire_all"](settings, settings["glance_drain_timeout"])
+        cut = __salt__["glance_replace.stop_all"](settings, remove=True)
         ret["comment"] = "The glance-api container was stopped and removed; its data was kept."
+        ret["comment"] += _cut(cut)
     except (CommandExecutionError, SaltInvocationError) as err:
         ret.update(result=False, changes={}, comment=str(err))
     return ret
@@ -173,9 +174,9 @@ def stopped(name):
             ret["result"] = None
             ret["comment"] = "The glance-api container would have been stopped."
             return ret
-        for one in running_ones:
-            __salt__["glance_engine.stop"](one, settings["glance_drain_timeout"])
+        cut = __salt__["glance_replace.stop_all"](settings, remove=False)
         ret["comment"] = "The glance-api container was stopped; apply glance.container to start it."
+        ret["comment"] += _cut(cut)
     except (CommandExecutionError, SaltInvocationError) as err:
         ret.update(result=False, changes={}, comment=str(err))
     return ret
@@ -226,6 +227,10 @@ def data_absent(name):
     except (CommandExecutionError, SaltInvocationError) as err:
         ret.update(result=False, changes={}, comment=str(err))
     return ret
+
+
+def _cut(cut):
+    return f" Cut at glance:glance_drain_timeout: {'; '.join(cut)}." if cut else ""
 
 
 def _elsewhere(name, settings):

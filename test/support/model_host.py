@@ -8,9 +8,10 @@ every effect the model tells whether a client would have been served.
 import os
 import shutil
 
+from salt.exceptions import CommandExecutionError
+
 import glance_container
 import glance_leftovers
-from salt.exceptions import CommandExecutionError
 
 NAME = "glance_api"
 LOADING = 3.0  # seconds from the start of a container until its application is loaded
@@ -66,6 +67,7 @@ class Host:
             "glance_api_listen_port": 9292,
             "glance_replace_strategy": strategy,
             "glance_drain_timeout": 300,
+            "enable_haproxy": False,
             "glance_min_healthy_time": 2,
             "glance_healthy_deadline": 60,
             "docker_graceful_timeout": 60,
@@ -260,7 +262,7 @@ class Host:
         self._by_name(name).name = new
         self._done(f"rename {name}")
 
-    def _restart_policy(self, name, policy):
+    def _restart_policy(self, name, policy, cpu_shares=None):
         self._effect(f"policy {policy} of {name}")
         if self._by_name(name) is None:
             raise CommandExecutionError(f"No such container: {name}")
