@@ -287,9 +287,7 @@ def restart_policy(name, policy, cpu_shares=None):
         Its weight for the CPU from now on, in the same step; None leaves it.
     """
     with _sentences(f"set the restart policy of {name}"):
-        _client().api.update_container(
-            name, restart_policy={"Name": policy}, cpu_shares=cpu_shares
-        )
+        _client().api.update_container(name, restart_policy={"Name": policy}, cpu_shares=cpu_shares)
 
 
 def pids(name):

@@ -21,7 +21,7 @@ BAD = {
     "refuses": (
         {},
         r"it was not healthy within 6 seconds \(glance:glance_healthy_deadline\): .*500.*",
-        "no soup today",
+        "code 500, message No soup today",
     ),
     "dies": ({"seconds": 5}, r"it exited with code 9", "runs out of luck after 5 seconds"),
 }

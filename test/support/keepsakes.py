@@ -93,3 +93,9 @@ class SlowReader:
         assert not self.reads
         assert self.error is None
         assert self._sum.hexdigest() == self._wanted
+
+    def cut(self):
+        """Whether it was cut before its end."""
+        self._hurry.set()
+        self._thread.join(60)
+        return self.error is not None

@@ -2,6 +2,9 @@
 
 import itertools
 import os
+import socket
+import sys
+from pathlib import Path
 
 import glance_handover
 import glance_sockets
@@ -35,6 +38,17 @@ def is_steered(glance):
     return glance_handover.release([pid], glance.address, glance.port)
 
 
+def listeners_beside(glance):
+    """Sockets that listen on the service's address and are not the container's."""
+    packed = int.from_bytes(socket.inet_aton(glance.address), sys.byteorder)
+    where = f"{packed:08X}:{glance.port:04X}"
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    inodes = {int(row[9]) for row in rows if row[1] == where and row[3] == "0A"}
+    pid = glance.container.attrs["State"]["Pid"]
+    own = glance_sockets.listeners([pid], glance.address, glance.port)
+    return sorted(inodes - {one["inode"] for one in own})
+
+
 def assert_whole(glance):
     """Exactly one container in charge, as pillar says, nothing left over, images intact."""
     everything = glance.engine.client.containers.list(all=True, sparse=True)
@@ -46,6 +60,7 @@ def assert_whole(glance):
     snapshots = glance.pillar["node_config"] + "/glance-api.d"
     assert os.listdir(snapshots) == [container.labels["glance.spec"]]
     assert not is_steered(glance)
+    assert listeners_beside(glance) == []
     assert glance.get("/healthcheck")[0] == 200
     glance.kept.check()
     status, checks = glance.get("/v2/images?os_hidden=true&tag=glance-formula-check")
