@@ -18,6 +18,7 @@ SLOWEST = 2  # seconds that a request may take, the deliberately slow ones apart
 WORKERS = 6  # the slow transfers hold three of them
 DURING_SWITCH = {"upload", "upload_chunked", "download", "import_direct", "import_web"}
 AFTER_SWITCH = 2 * RATE  # requests that the newcomer answers while the incumbent ends its work
+CHECKING = "checking it deeply"  # what the run logs when the newcomer answers for the first time
 SWITCHED = "new connections go to"
 WEB = f"{session.address(9)}:18080"
 
@@ -46,13 +47,20 @@ class Edit:
         self.straddle = Straddle(glance.url, glance.token, gate, WEB).prepare()
         self.straddle.begin()
         run = glance.start(**change)
+        run.wait_for(CHECKING)
+        self.weights = self._weights()
         self.switched = run.wait_for(SWITCHED)
         seen = load.status()
         self.at = seen["at"]
         load.wait(requests=seen["requests"] + AFTER_SWITCH)
+        self.straddle.wait_past(self.switched)
         self.straddle.release()
         self.comment = glance.comment(run.result())
         self.errors = self.straddle.errors()
+
+    def _weights(self):
+        """How the containers share the CPU, the newest first; 0 is the usual weight."""
+        return [one.attrs["HostConfig"]["CpuShares"] for one in self.glance.containers()]
 
     def check(self):
         """It was a hand-over, and cut nothing."""
@@ -63,6 +71,9 @@ class Edit:
         assert "Cut" not in self.comment
         assert self.glance.container.id != self.before
         assert self.glance.container.name == "glance_api"
+        # While it loads, a newcomer takes no CPU from the one that serves.
+        assert self.weights[0] < (self.weights[1] or 1024) == 1024, self.weights
+        assert self._weights() == [1024]
 
 
 def capped(gigabytes):

@@ -128,6 +128,14 @@ class Straddle:
             assert time.monotonic() < deadline, f"not everything begins: {self.found}"
             time.sleep(POLL)
 
+    def wait_past(self, moment):
+        """Wait until all of it was seen in progress after a moment, as far as it can be seen."""
+        deadline = time.monotonic() + PATIENCE
+        seen = [self.found[kind] for kind in self.kinds if not kind.startswith("upload")]
+        while any(one["ended"] is None or one["ended"] <= moment for one in seen):
+            assert time.monotonic() < deadline, f"not in progress any more: {self.found}"
+            time.sleep(POLL)
+
     def release(self):
         """Let all of it end."""
         self.released.set()

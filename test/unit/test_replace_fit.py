@@ -41,3 +41,19 @@ def test_another_socket_is_not_fit(looks, later):
     looks += [[SOCKET], later]
     with pytest.raises(CommandExecutionError, match="it closed its listening socket"):
         glance_replace._become_fit(SETTINGS, "new", None)
+
+
+@pytest.mark.parametrize("spec", [{}, {"cpu_shares": 512}])
+def test_in_charge_it_gets_the_cpu_that_it_had_to_leave_to_the_other(monkeypatch, spec):
+    want, calls = {"policy": "no", "spec": spec}, []
+    present = {"cpu_shares": glance_replace.BESIDE, "restart_policy": "no"}
+    loaded = {
+        "glance_engine.inspect": lambda name: present,
+        "glance_engine.restart_policy": lambda *call: calls.append(call),
+    }
+    monkeypatch.setattr(glance_replace, "__salt__", loaded, raising=False)
+    glance_replace._in_charge("new", "old", want)
+    # A run that was killed before that is ended by the next one.
+    glance_replace._keep_policy("new", want)
+    usual = spec.get("cpu_shares", 1024)
+    assert calls == [("new", "no", usual), ("old", "no"), ("new", "no", usual)]
