@@ -390,7 +390,7 @@ def run_once(purpose, spec, timeout):
     }
 
 
-def settle_one_shots(timeout, wait_for=("schema",)):
+def settle_one_shots(timeout, wait_for=("schema", "database")):
     """
     Deal with one-shot containers that a killed run left behind.
 

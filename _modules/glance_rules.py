@@ -69,10 +69,25 @@ def check(settings):
     """
     faults = [
         fault
-        for rule in (_production, _address, _group, _tls, _volumes, _peers, _features, _upgrade)
+        for rule in _RULES
         for fault in rule(settings)
     ]
     return {"faults": faults, "warnings": _warnings(settings)}
+
+
+def _environment(settings):
+    """The environment of a container is no place for a login: whoever may inspect it sees it."""
+    keys = ("container_http_proxy", "container_https_proxy")
+    proxies = {key: settings[key] for key in keys if settings[key]}
+    for name, value in settings["glance_api_container_proxy"].items():
+        if value not in proxies.values():
+            proxies[f"glance_api_container_proxy:{name}"] = value
+    return [
+        f"glance:{key} holds a login, which 'docker inspect' would show; name a proxy that asks "
+        "this host for none."
+        for key, value in proxies.items()
+        if re.search(r"//[^/@]*:[^/@]*@", str(value))
+    ]
 
 
 def _given(settings, key):
@@ -320,3 +335,16 @@ def _warnings(settings):
             "glance:memcached_servers is empty: every process asks Keystone again for every token."
         )
     return found
+
+
+_RULES = (
+    _production,
+    _address,
+    _group,
+    _tls,
+    _volumes,
+    _environment,
+    _peers,
+    _features,
+    _upgrade,
+)

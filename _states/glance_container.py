@@ -41,6 +41,8 @@ def image_present(name):
     try:
         settings = __salt__["glance_settings.get"]()
         reference, pull = settings["glance_api_image_full"], settings["glance_image_pull"]
+        if __salt__["glance_container.is_foreign"]():
+            raise CommandExecutionError(__salt__["glance_container.refusal"]([], True, None))
         before = __salt__["glance_engine.image"](reference)
         if not before and pull == "never":
             raise CommandExecutionError(
@@ -67,9 +69,7 @@ def image_present(name):
                 f" {found['release']}."
             )
             refusal = __salt__["glance_container.refusal"](
-                __salt__["glance_engine.containers"](),
-                __salt__["glance_container.is_foreign"](),
-                found["release"],
+                __salt__["glance_engine.containers"](), False, found["release"]
             )
             if refusal:
                 raise CommandExecutionError(refusal)
@@ -96,10 +96,11 @@ def running(name):
             return _elsewhere(name, settings)
         want, files = __salt__["glance_container.desired"](settings, look=not __opts__["test"])
         if want is None:
+            present = __salt__["glance_container.facts"]().get("image")
             ret.update(
                 result=None,
-                changes={"glance_api": {"old": None, "new": settings["glance_api_image_full"]}},
-                comment="The container would have been started when its image is here.",
+                changes={"glance_api": {"old": present, "new": settings["glance_api_image_full"]}},
+                comment="A container would have been made from the new image.",
             )
             return ret
         ours = __salt__["glance_engine.containers"]()

@@ -103,7 +103,7 @@ def test_show_hides_every_secret(settings, tmp_path):
         "enable_osprofiler": "yes",
         "osprofiler_secret": "canary-hmac",
         "osprofiler_backend_connection_string": "redis://:canary-redis@10.0.0.1",
-        "container_http_proxy": "http://proxy:canary-proxy@10.0.0.1:3128",
+        "container_http_proxy": "http://10.0.0.1:3128",
         "docker_registry_password": "canary-registry",
         "glance_enable_tls_backend": "yes",
         "kolla_tls_backend_cert": CERTIFICATE,
