@@ -130,12 +130,21 @@ def _run(glance_by_hand, database, address, releases, requests, listen):
             assert reason is None, reason
             glance_handover.steer(pids(serving), listen, PORT)
             new = glance_by_hand(release, listen, f"glance_{number}", **how, cpu_shares=ASIDE)
-            drained.append(hand_over(serving, new, address, listen, load, errors))
+            begun = load.status()["at"]
+            seconds = hand_over(serving, new, address, listen, load, errors)
+            drained.append((begun, seconds, load.status()["at"]))
             serving = new
         load.wait(requests=requests, ok=dict.fromkeys(SLOW, 2))
         report = load.stop()
     figures = {key: report[key] for key in ("seconds", "requests", "failed", "slowest", "lag")}
-    print(" -> ".join(releases), listen, figures, "drained in", drained, report["kinds"])
+    print(
+        " -> ".join(releases),
+        listen,
+        figures,
+        "(began, drained in, ended)",
+        drained,
+        report["kinds"],
+    )
     assert report["failures"] == [], (errors, serving.logs(200))
     assert report["requests"] >= requests
     assert report["slowest"]["seconds"] < 2
