@@ -12,6 +12,8 @@ from salt.exceptions import CommandExecutionError
 __virtualname__ = "glance_schema"
 
 LOOK_TIMEOUT = 120  # seconds
+# Adds what is missing and changes nothing that is there.
+LOAD_METADEFS = "glance-manage db load_metadefs --merge"
 BOOTSTRAP_TIMEOUT = 1800  # seconds; a first schema takes 5 to 20
 
 
@@ -74,25 +76,24 @@ def bootstrap(settings, want):
     )
     if problem:
         raise CommandExecutionError(problem)
-    if before["position"] == "current" and before["metadef_namespaces"]:
+    fresh = moved_from is None and not before["images"]
+    if before["position"] == "current" and not _lacks_metadefs(before, fresh):
         return {}
-    files = __salt__["glance_configuration.files"](settings, want["labels"]["glance.release"])
-    result = __salt__["glance_oneshot.run"](
-        "schema",
-        settings,
-        want,
-        files,
-        BOOTSTRAP_TIMEOUT,
-        data=settings["database_kind"] == "sqlite",
-        environment={"KOLLA_BOOTSTRAP": ""},
-    )
-    after = look(settings, want)
+    result, after = None, before
+    if before["position"] != "current" or not before["metadef_namespaces"]:
+        result = _work(settings, want, {"KOLLA_BOOTSTRAP": ""})
+        after = look(settings, want)
+    if after["position"] == "current" and after["metadef_namespaces"] and after["metadefs_missing"]:
+        # Kolla's bootstrap passes over namespaces of which a former one has made the beginning.
+        result = _work(settings, want, None, LOAD_METADEFS)
+        after = look(settings, want)
     # Kolla's bootstrap ends with code 0 even when it found no metadata definitions to load.
-    if result["rc"] or after["position"] != "current" or not after["metadef_namespaces"]:
+    if result["rc"] or after["position"] != "current" or _lacks_metadefs(after, fresh):
         tail = " | ".join(result["output"].strip().splitlines()[-4:])
+        hint = f" ({_start_again(database)})" if fresh else ""
         raise CommandExecutionError(
             f"The bootstrap of {database} ended with code {result['rc']}, schema"
-            f" {after['position']}, {after['metadef_namespaces']} metadata namespaces: {tail}"
+            f" {after['position']}, {after['metadef_namespaces']} metadata namespaces{hint}: {tail}"
         )
     return {
         database: {
@@ -137,6 +138,13 @@ def refusal(found, database, in_use, move_allowed, labels):
         return (
             f"The schema in {database} is newer ({heads}) than Glance {release} knows: name an"
             " image of that newer release in glance:openstack_release or glance:glance_tag."
+        )
+    if position == "unknown" and in_use is None and _never_used(found):
+        return (
+            f"What lies in {database} is not a schema of Glance {release}, and no image was ever"
+            " stored in it. If it is the rest of a bootstrap that was cut,"
+            f" {_start_again(database)}; else check glance:glance_database_name and"
+            " glance:glance_database_address."
         )
     if position == "unknown":
         return (
@@ -194,3 +202,34 @@ def create_database(settings, want):
 def _never_used(found):
     """A schema that no image was ever stored in: the rest of a bootstrap that was cut."""
     return not found["metadef_namespaces"] and not found["images"]
+
+
+def _lacks_metadefs(found, fresh):
+    """Whether definitions are missing; in a database in use, some may be missing on purpose."""
+    return not found["metadef_namespaces"] or bool(fresh and found["metadefs_missing"])
+
+
+def _work(settings, want, environment, command=None):
+    """Run a container that changes the database."""
+    files = __salt__["glance_configuration.files"](settings, want["labels"]["glance.release"])
+    if command:
+        body = {**json.loads(files["config.json"]["text"]), "command": command}
+        text = json.dumps(body, indent=4) + "\n"
+        files = {**files, "config.json": {"text": text, "secret": False}}
+    return __salt__["glance_oneshot.run"](
+        "schema",
+        settings,
+        want,
+        files,
+        BOOTSTRAP_TIMEOUT,
+        data=settings["database_kind"] == "sqlite",
+        environment=environment,
+    )
+
+
+def _start_again(database):
+    kind, _, place = database.partition("://")
+    name = place.rpartition("/")[2]
+    if kind == "sqlite":
+        return f"remove the file {name} from the data volume and apply again"
+    return f"drop the database {name} and apply again"

@@ -5,17 +5,25 @@ in place.  The last line is JSON:
 
 heads_in_database, heads_of_image, revisions_of_image_count, check (what ``glance-manage db
 check`` would end with: 0 up to date, 3 expand, 4 migrate, 5 contract comes next), empty (no
-tables), images, metadef_namespaces (rows), position: ``empty``, ``current``, ``behind``,
+tables), images, metadef_namespaces (rows), metadefs_missing (namespaces that this image has and the
+database has not, or not completely), position: ``empty``, ``current``, ``behind``,
 ``ahead`` (a newer release wrote it) or ``unknown`` (tables, but no version).
 
 If the database cannot be read: ``{"error": "one sentence"}``, without any password; it ends with
 0 then too, because the answer is complete.
 """
 
+import glob
 import json
 import logging
 import os
 import re
+
+COUNTS = ", ".join(
+    f"(SELECT COUNT(*) FROM metadef_{part} p WHERE p.namespace_id = n.id)"
+    for part in ("properties", "objects", "tags")
+)
+METADEFS = f"SELECT namespace, {COUNTS} FROM metadef_namespaces n"
 
 
 def connection():
@@ -27,11 +35,36 @@ def connection():
     return cfg.CONF.database.connection
 
 
+def missing_metadefs(folder, found):
+    """Return the namespaces of the files in a folder of which the database lacks something.
+
+    found: namespace -> numbers of its properties, objects and tags.
+    """
+    missing = []
+    for path in sorted(glob.glob(os.path.join(folder, "*.json"))):
+        try:
+            with open(path, encoding="utf-8") as handle:
+                content = json.load(handle)
+        except (OSError, ValueError):
+            continue  # not loaded either
+        names = [
+            content.get("properties", {}),
+            [one["name"] for one in content.get("objects", [])],
+            [one["name"] for one in content.get("tags", [])],
+        ]
+        # Databases may not tell capital letters from small ones.
+        wanted = [len({name.casefold() for name in some}) for some in names]
+        present = found.get(content.get("namespace"))
+        if present is None or any(present[at] < count for at, count in enumerate(wanted)):
+            missing.append(content.get("namespace"))
+    return missing
+
+
 def look(url):
     """Return the answer for a database that can be reached."""
     import sqlalchemy
     from alembic import script as alembic_script
-    from glance.db.sqlalchemy import alembic_migrations
+    from glance.db.sqlalchemy import alembic_migrations, metadata
     from glance.db.sqlalchemy.alembic_migrations import data_migrations
 
     parsed = sqlalchemy.engine.make_url(url)
@@ -56,6 +89,9 @@ def look(url):
             table: sum(row[0] for row in rows(f"SELECT COUNT(*) FROM {table}", table))
             for table in ("images", "metadef_namespaces")
         }
+        metadefs = {}
+        if counts["metadef_namespaces"]:
+            metadefs = {row[0]: row[1:] for row in link.execute(sqlalchemy.text(METADEFS))}
         if branch("contract") in heads:
             check = 0
         elif branch("expand") not in heads:
@@ -79,6 +115,7 @@ def look(url):
         "empty": empty,
         "images": counts["images"],
         "metadef_namespaces": counts["metadef_namespaces"],
+        "metadefs_missing": missing_metadefs(metadata.CONF.metadata_source_path, metadefs),
         "position": position,
     }
 

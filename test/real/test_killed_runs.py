@@ -1,9 +1,13 @@
 """Runs of salt-call that are killed with SIGKILL: the service goes on, the next run repairs."""
 
+import contextlib
+import sqlite3
+import time
+
 import pytest
 
 from support.killing import Client, Victim, event, line
-from support.sturdy import assert_repaired, edit, standing
+from support.sturdy import adopt, assert_repaired, edit, prepared, standing
 
 pytestmark = pytest.mark.one_host
 
@@ -16,6 +20,7 @@ def is_ending(name):
 
 POINTS = {
     "in the proof of the configuration": lambda: event("start", one_shot="proof"),
+    "in the making of the database": lambda: event("start", one_shot="schema"),
     "the newcomer is made": lambda: event("create"),
     "the newcomer is started": lambda: event("start"),
     "the newcomer is checked": lambda: line("checking it deeply"),
@@ -33,6 +38,59 @@ POINTS = {
 @pytest.fixture
 def glance(deploy):
     return standing(deploy)
+
+
+def database_of(glance):
+    """What a first database holds by now: names of tables, and number of namespaces."""
+    volume = glance.engine.client.volumes.get("glance").attrs["Mountpoint"]
+    try:
+        link = sqlite3.connect(f"file:{volume}/glance.sqlite?mode=ro", uri=True, timeout=0.05)
+        with contextlib.closing(link):
+            rows = link.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+            tables = {row[0] for row in rows}
+            if "metadef_namespaces" not in tables:
+                return tables, 0
+            return tables, link.execute("SELECT COUNT(*) FROM metadef_namespaces").fetchone()[0]
+    except sqlite3.Error:
+        return set(), 0
+
+
+def test_killed_while_the_first_database_is_made(deploy):
+    """The container that makes it goes on; the next run waits for it and goes on from there."""
+    glance = prepared(deploy, apply=False)
+    Victim(glance).kill_at(POINTS["in the making of the database"]())
+    (working,) = glance.engine.client.containers.list(filters={"label": "glance.oneshot=schema"})
+    result = glance.apply()
+    glance.comment(result)
+    assert "Glance schema is bootstrapped" not in result.changed
+    assert working.id not in [one.id for one in glance.engine.client.containers.list(all=True)]
+    adopt(glance)
+    assert_repaired(glance)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("tables", ["nothing", "first", "last", "definitions"])
+def test_engine_killed_while_the_first_database_is_made(deploy, tables):
+    """Nothing is stored in it yet, so the next run goes on from whatever is there."""
+    reached = {
+        "nothing": lambda tables, namespaces: True,
+        "first": lambda tables, namespaces: tables,
+        "last": lambda tables, namespaces: tables and "metadef_namespaces" in tables,
+        "definitions": lambda tables, namespaces: namespaces > 3,
+    }[tables]
+    glance = prepared(deploy, apply=False)
+    victim = Victim(glance).reach(POINTS["in the making of the database"]())
+    deadline = time.monotonic() + 60
+    while not reached(*database_of(glance)):
+        assert time.monotonic() < deadline
+    glance.engine.crash()
+    assert victim.end() == 2
+    assert "does not answer" in victim.output
+    glance.engine.start()
+    glance.comment(glance.apply())
+    assert database_of(glance)[1] > 25
+    adopt(glance)
+    assert_repaired(glance)
 
 
 def test_killed_before_the_switch(glance):

@@ -14,15 +14,23 @@ _edits = itertools.count(4)  # numbers that no container had before
 _standing = []
 
 
-def standing(deploy):
-    """Return the deployment that an earlier test left whole, or a new one.
+def prepared(deploy, **more):
+    """Return a deployment that is as small as it may be, so that containers start fast."""
+    return deploy("2026.2", glance_api_workers=2, glance_min_healthy_time=1, **more)
 
-    It is as small as it may be, so that containers start fast.
-    """
+
+def adopt(glance):
+    """Use a deployment for the tests that follow."""
+    _standing[:] = [glance]
+    glance.kept = Keepsakes(glance)
+    glance.kept.upload()
+    return glance
+
+
+def standing(deploy):
+    """Return the deployment that an earlier test left whole, or a new one."""
     if not _standing or not _standing[0].salt.minion.root.exists() or not _standing[0].whole():
-        _standing[:] = [deploy("2026.2", glance_api_workers=2, glance_min_healthy_time=1)]
-        _standing[0].kept = Keepsakes(_standing[0])
-        _standing[0].kept.upload()
+        adopt(prepared(deploy))
     return _standing[0]
 
 

@@ -63,3 +63,29 @@ def test_a_newer_schema_is_refused():
 def test_something_else_is_refused():
     unknown = {**CURRENT, "position": "unknown", "heads_in_database": []}
     assert "is not a schema of Glance 2026.2" in refusal(unknown)
+
+
+def test_the_rest_of_a_first_step_that_was_cut_is_told_apart():
+    """A server that commits each table by itself may leave tables without a version."""
+    cut = {**EMPTY, "position": "unknown"}
+    assert refusal(cut, in_use=None) == (
+        f"What lies in {HERE} is not a schema of Glance 2026.2, and no image was ever stored in"
+        " it. If it is the rest of a bootstrap that was cut, drop the database glance and apply"
+        " again; else check glance:glance_database_name and glance:glance_database_address."
+    )
+    other = {**cut, "images": 3}
+    assert "drop" not in refusal(other, in_use=None)
+    assert "drop" not in refusal(cut, in_use=HERE)
+
+
+@pytest.mark.parametrize(
+    ("found", "fresh", "lacks"),
+    [
+        ({"metadef_namespaces": 0, "metadefs_missing": ["a"]}, False, True),
+        ({"metadef_namespaces": 4, "metadefs_missing": ["a"]}, True, True),
+        ({"metadef_namespaces": 4, "metadefs_missing": ["a"]}, False, False),
+        ({"metadef_namespaces": 4, "metadefs_missing": []}, True, False),
+    ],
+)
+def test_definitions_that_are_missing_in_a_used_database_may_be_so_on_purpose(found, fresh, lacks):
+    assert glance_schema._lacks_metadefs(found, fresh) is lacks
