@@ -210,11 +210,15 @@ def unfinished(settings=None, since=None, probe=False, only=None, staged=None, t
     return found
 
 
-def drain():
+def drain(settings=None):
     """
     Make the health check answer 503, so that a load balancer takes this node out of rotation.
 
     Requests are still served. ``resume`` ends it, and so does the next container.
+
+    settings
+        Settings of ``glance_settings.get``, by which the container in charge is reached; read
+        from pillar by default.
 
     Returns True. Raises CommandExecutionError with one sentence.
 
@@ -224,7 +228,7 @@ def drain():
 
         salt '*' glance_api.drain
     """
-    settings = _settings(None)
+    settings = _settings(settings)
     _in_container(["touch", DRAIN_FILE])
     if probe_once(settings, probe=False)["ok"]:
         resume()

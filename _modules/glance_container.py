@@ -24,6 +24,7 @@ SUMMARY_LABEL = "glance.summary"  # the same in readable form, for "what changed
 RELEASE_LABEL = "glance.release"  # OpenStack release found in the image, such as 2026.2
 VERSION_LABEL = "glance.version"  # version of Glance found in the image, such as 33.0.0
 DATABASE_LABEL = "glance.database"  # the database in use, without credentials
+URL_LABEL = "glance.url"  # where it serves
 
 
 def __virtual__():
@@ -73,6 +74,7 @@ def wanted(settings, image, config_digest):
             RELEASE_LABEL: image["release"],
             VERSION_LABEL: image["version"],
             DATABASE_LABEL: settings["database_identity"],
+            URL_LABEL: settings["self_url"],
         },
     }
 
@@ -208,12 +210,13 @@ def describe(report):
     report
         Result of ``glance_replace.run``.
     """
+    why = report["why"][:1].lower() + report["why"][1:]
     took = ", ".join(f"{phase} in {seconds} s" for phase, seconds in report["seconds"].items())
     said = {
         "start": "The container was started",
         "finish": "What an earlier run left open was finished",
         "hand-over": "The container was replaced by hand-over",
-        "drain": f"The container was replaced by draining it first, because {report['why']}",
+        "drain": f"The container was replaced by draining it first, because {why}",
     }[report["how"]]
     cut = "; ".join(report["cut"])
     ending = f" Cut at glance:glance_drain_timeout: {cut}." if cut else ""

@@ -12,6 +12,7 @@ the next run finds what is there and finishes or undoes it (``glance_container.d
 
 import logging
 import time
+import urllib.parse
 
 from salt.exceptions import CommandExecutionError
 
@@ -20,6 +21,7 @@ log = logging.getLogger(__name__)
 __virtualname__ = "glance_replace"
 
 NAME = "glance_api"
+URL_LABEL = "glance.url"  # see glance_container.wanted
 POLL = 0.5  # seconds between two looks at a condition
 # uWSGI lets requests end for this long after SIGTERM (worker-reload-mercy in its ini).
 MERCY = 80
@@ -66,8 +68,10 @@ def run(settings, want, files):
         for name in verdict["retire"]:
             _retire(settings, name, incumbent)
         _keep_policy(incumbent, want)
-        why = _why_drain(settings, incumbent)
-        if why:
+        why = _why_drain(settings, incumbent, files)
+        if not why and _serves_elsewhere(settings, incumbent):
+            report = _move(settings, want, files, incumbent, newcomer)
+        elif why:
             if newcomer:
                 _retire(settings, newcomer, incumbent)
             report = _drain_first(settings, want, files, incumbent, why)
@@ -136,6 +140,26 @@ def _hand_over(settings, want, files, incumbent, newcomer):
     clock.lap("transfers ended")
     __salt__["glance_engine.remove"](_end(incumbent, _stop_timeout(settings, clock)))
     steering.release()
+    _take_the_name(name)
+    clock.lap("incumbent stopped")
+    return {"how": "hand-over", "why": "", "seconds": clock.laps, "cut": cut}
+
+
+def _move(settings, want, files, incumbent, newcomer):
+    """Start the newcomer on its own address, beside an incumbent that serves another one."""
+    clock, name = _Clock(), newcomer or want["name"]
+    born = _must_run(incumbent)
+    try:
+        if not newcomer:
+            _create(settings, want, files, {"cpu_shares": BESIDE})
+        _become_fit(settings, name)
+    except CommandExecutionError as err:
+        raise _undone(settings, want, name, err, incumbent, born) from err
+    clock.lap("newcomer healthy")
+    cut = _leave(settings, incumbent)
+    _in_charge(name, incumbent, want)
+    clock.lap("transfers ended")
+    __salt__["glance_engine.remove"](_end(incumbent, _stop_timeout(settings, clock)))
     _take_the_name(name)
     clock.lap("incumbent stopped")
     return {"how": "hand-over", "why": "", "seconds": clock.laps, "cut": cut}
@@ -216,19 +240,53 @@ def _finish(settings, want, files, name, ours):
 # --------------------------------------------------------------------------- their steps
 
 
-def _why_drain(settings, incumbent):
-    """One sentence why the kernel hand-over is not used here, or None when it is."""
+def _why_drain(settings, incumbent, files):
+    """One sentence why no hand-over is used here, or None when it is."""
     strategy = settings["glance_replace_strategy"]
     if strategy == "drain":
         return "glance:glance_replace_strategy says drain"
+    if _serves_elsewhere(settings, incumbent):
+        return None
     _wait_to_listen(settings, incumbent)
     reason = __salt__["glance_handover.unsupported"](_pids(incumbent), *_address(settings))
+    if not reason and not _shares_address(files):
+        reason = (
+            "With glance-api-uwsgi.ini: {uwsgi: {reuse-port: false}} in glance:glance_custom_config"
+            " the new container cannot listen beside the old one."
+        )
     if reason and strategy == "handover" and _listeners(settings, incumbent):
         raise CommandExecutionError(
             f"The hand-over that glance:glance_replace_strategy asks for cannot work: {reason}"
             " Set it to auto or drain."
         )
     return reason
+
+
+def _shares_address(files):
+    """Whether a container with this configuration lets others listen on its address."""
+    uwsgi = files.get("glance-api-uwsgi.ini")
+    return uwsgi is None or "\nreuse-port = true\n" in uwsgi["text"]
+
+
+def _reached(settings, name):
+    """The settings with the address at which this container serves, which may be another one."""
+    present = __salt__["glance_engine.inspect"](name)
+    url = present["labels"].get(URL_LABEL) if present else None
+    if url in (None, settings["self_url"]):
+        return settings
+    where = urllib.parse.urlsplit(url)
+    return {
+        **settings,
+        "self_url": url,
+        "listen": where.netloc,
+        "api_scheme": where.scheme,
+        "api_address": where.hostname,
+        "glance_api_listen_port": where.port,
+    }
+
+
+def _serves_elsewhere(settings, name):
+    return _address(_reached(settings, name)) != _address(settings)
 
 
 def _create(settings, want, files, differences=None):
@@ -367,8 +425,9 @@ def _leave(settings, name):
 
     Returns what had to be cut. When it cannot be waited for, it is put back.
     """
+    settings = _reached(settings, name)
     try:
-        __salt__["glance_api.drain"]()
+        __salt__["glance_api.drain"](settings)
     except CommandExecutionError:
         if _pids(name):
             raise
@@ -445,6 +504,7 @@ def _stop_timeout(settings, clock):
 
 def _bring_back(settings, want, name):
     """Start the old container again after a failed newcomer; a sentence about how it went."""
+    settings = _reached(settings, name)
     try:
         if name != NAME and not __salt__["glance_engine.inspect"](NAME):
             __salt__["glance_engine.rename"](name, NAME)

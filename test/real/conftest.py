@@ -2,7 +2,9 @@
 
 import pytest
 
-from support.deployed import Deployer
+from support import session
+from support.deployed import WEB_HOST, WEB_PORT, Deployer
+from support.straddle import Gate
 
 
 @pytest.fixture(scope="session")
@@ -14,3 +16,10 @@ def deploy(_engine, request):
     deployer = Deployer(_engine, request.getfixturevalue)
     yield deployer
     deployer.close()
+
+
+@pytest.fixture(scope="session")
+def gate(tmp_path_factory):
+    """What keeps imports going until a test lets them end; see support/straddle.py."""
+    web = f"{session.address(WEB_HOST)}:{WEB_PORT}"
+    return Gate(tmp_path_factory.mktemp("gate"), web)

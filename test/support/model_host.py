@@ -63,6 +63,7 @@ class Host:
         self.clock, self.behaviours = Clock(self), behaviours
         self.settings = {
             "snapshot_dir": str(folder),
+            "self_url": "http://10.0.0.5:9292",
             "api_address": "10.0.0.5",
             "glance_api_listen_port": 9292,
             "glance_replace_strategy": strategy,

@@ -35,9 +35,12 @@ class Gate:
     folder
         An empty folder, for a ``qemu-img`` that waits for the gate and then finds every image to
         be raw already; :py:attr:`pillar` mounts it.
+    web
+        ADDRESS:PORT that web-download may read from.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder, web):
+        self.web = web
         self._gate = Path(folder) / "gate"
         self._gate.mkdir()
         self._gate.chmod(0o755)
@@ -47,12 +50,18 @@ class Gate:
 
     @property
     def pillar(self):
-        """Keys that make Glance convert images by it."""
+        """Keys that make Glance convert images by it, and read from the web server."""
+        host, _, port = self.web.rpartition(":")
         return {
             "glance_enable_interoperable_image_import": True,
             "glance_image_import": {
                 "image_import_opts": {"image_import_plugins": "[image_conversion]"},
                 "image_conversion": {"output_format": "raw"},
+                "import_filtering_opts": {
+                    "allowed_schemes": "[http]",
+                    "allowed_hosts": [host],
+                    "allowed_ports": [int(port)],
+                },
             },
             "glance_api_extra_volumes": [
                 f"{self._program}:/usr/local/bin/qemu-img:ro",
@@ -79,14 +88,12 @@ class Straddle:
         The API, and a token or None.
     gate
         The Gate of its imports; None leaves the imports out.
-    web
-        ADDRESS:PORT where web-download may read from: a web server of this class.
     """
 
-    def __init__(self, url, token=None, gate=None, web=None):
+    def __init__(self, url, token=None, gate=None):
         self.host = urllib.parse.urlsplit(url)
         self.headers = {"X-Auth-Token": token} if token else {}
-        self.gate, self.web = gate, web
+        self.gate = gate
         self.content = os.urandom(2 * MIB)
         # What the server has handed to its kernel is no longer in progress for the server.
         self.big = os.urandom(4 * KERNEL)
@@ -98,7 +105,7 @@ class Straddle:
         if gate:
             self.kinds |= {"import_direct": self._direct, "import_web": self._web}
         self.images, self.found, self.threads = {}, {}, []
-        self.released = threading.Event()
+        self.released, self.abandoned = threading.Event(), threading.Event()
         self._server = None
 
     # The work as a whole
@@ -136,11 +143,21 @@ class Straddle:
             assert time.monotonic() < deadline, f"not in progress any more: {self.found}"
             time.sleep(POLL)
 
-    def release(self):
-        """Let all of it end."""
+    def release(self, imports=True):
+        """Let all of it end, or all but the imports."""
         self.released.set()
-        if self.gate:
+        if self.gate and imports:
             self.gate.open()
+
+    def abandon(self):
+        """Wait no longer for imports."""
+        self.abandoned.set()
+        self.release()
+
+    def move(self, url):
+        """From now on the API is at another address, for what is not in progress yet."""
+        self.results()
+        self.host = urllib.parse.urlsplit(url)
 
     def results(self):
         """Wait for the end; return {kind: {"began", "ended", "error"}}, as of time.time()."""
@@ -258,7 +275,7 @@ class Straddle:
         self._import("import_direct", found, {"name": "glance-direct"})
 
     def _web(self, found):
-        method = {"name": "web-download", "uri": f"http://{self.web}/content"}
+        method = {"name": "web-download", "uri": f"http://{self.gate.web}/content"}
         self._import("import_web", found, method)
 
     def _import(self, kind, found, method):
@@ -272,6 +289,7 @@ class Straddle:
                 return
             assert not seen.get("os_glance_failed_import"), f"the import failed: {seen}"
             assert time.monotonic() < deadline, f"the import does not end: {seen}"
+            assert not self.abandoned.is_set(), f"the import goes on: {seen}"
             found["ended"] = asked
             time.sleep(POLL)
 
@@ -289,7 +307,7 @@ class Straddle:
             def log_message(self, *_):
                 pass
 
-        address, _, port = self.web.rpartition(":")
+        address, _, port = self.gate.web.rpartition(":")
         self._server = http.server.ThreadingHTTPServer((address, int(port)), Handler)
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 

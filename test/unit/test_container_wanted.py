@@ -29,6 +29,7 @@ SETTINGS = {
     "docker_restart_policy": "unless-stopped",
     "database_identity": "sqlite:///var/lib/glance/glance.sqlite",
     "snapshot_dir": "/etc/kolla/glance-api.d",
+    "self_url": "http://127.0.0.1:9292",
 }
 
 

@@ -43,6 +43,41 @@ def test_another_socket_is_not_fit(looks, later):
         glance_replace._become_fit(SETTINGS, "new", None)
 
 
+@pytest.mark.parametrize(
+    ("url", "reached"),
+    [
+        (None, ("127.0.0.1", 9292)),  # a container of an older version of the formula
+        ("http://127.0.0.1:9292", ("127.0.0.1", 9292)),
+        ("https://127.0.0.1:9292", ("127.0.0.1", 9292)),
+        ("http://127.0.0.1:9293", ("127.0.0.1", 9293)),
+        ("http://[::1]:9292", ("::1", 9292)),
+    ],
+)
+def test_a_container_is_reached_where_it_serves(monkeypatch, url, reached):
+    settings = {**SETTINGS, "self_url": "http://127.0.0.1:9292", "api_scheme": "http"}
+    labels = {"glance.url": url} if url else {}
+    loaded = {"glance_engine.inspect": lambda name: {"labels": labels}}
+    monkeypatch.setattr(glance_replace, "__salt__", loaded, raising=False)
+    there = glance_replace._reached(settings, "old")
+    assert (there["api_address"], there["glance_api_listen_port"]) == reached
+    assert there["api_scheme"] == (url or "http").partition(":")[0]
+    elsewhere = reached != ("127.0.0.1", 9292)
+    assert glance_replace._serves_elsewhere(settings, "old") is elsewhere
+
+
+@pytest.mark.parametrize(
+    ("files", "shares"),
+    [
+        ({}, True),  # Glance's own server always does
+        ({"glance-api-uwsgi.ini": {"text": "[uwsgi]\nreuse-port = true\nuid = glance\n"}}, True),
+        ({"glance-api-uwsgi.ini": {"text": "[uwsgi]\nreuse-port = false\nuid = glance\n"}}, False),
+        ({"glance-api-uwsgi.ini": {"text": "[uwsgi]\nuid = glance\n"}}, False),
+    ],
+)
+def test_only_a_shared_address_can_be_handed_over(files, shares):
+    assert glance_replace._shares_address(files) is shares
+
+
 @pytest.mark.parametrize("spec", [{}, {"cpu_shares": 512}])
 def test_in_charge_it_gets_the_cpu_that_it_had_to_leave_to_the_other(monkeypatch, spec):
     want, calls = {"policy": "no", "spec": spec}, []
