@@ -110,7 +110,7 @@ def stop_all(settings, remove):
 def _hand_over(settings, want, files, incumbent, newcomer):
     clock, name = _Clock(), newcomer or want["name"]
     steering = _Steering(settings, incumbent, name)
-    born = _must_run(incumbent)
+    born = _born(incumbent)
     # From here on every new connection stays with the incumbent, but for our own probes.
     steering.probe()
     try:
@@ -148,7 +148,7 @@ def _hand_over(settings, want, files, incumbent, newcomer):
 def _move(settings, want, files, incumbent, newcomer):
     """Start the newcomer on its own address, beside an incumbent that serves another one."""
     clock, name = _Clock(), newcomer or want["name"]
-    born = _must_run(incumbent)
+    born = _born(incumbent)
     try:
         if not newcomer:
             _create(settings, want, files, {"cpu_shares": BESIDE})
@@ -346,6 +346,12 @@ def _become_fit(settings, name, steer=None, probe=True):
     return born
 
 
+def _born(name):
+    """The moment a container was started; None when there is none."""
+    present = __salt__["glance_engine.inspect"](name)
+    return present["started_at"] if present else None
+
+
 def _must_run(name, born=None):
     """The moment a container was started; an error when it does not run, or runs a second time."""
     present = __salt__["glance_engine.inspect"](name)
@@ -409,10 +415,9 @@ def _take_the_name(name):
 
 def _end(name, timeout):
     """Stop a container; its new name tells the next run that it must get no connection."""
-    ending = name
-    if not __salt__["glance_container.is_ending"](name):
-        spec = __salt__["glance_engine.inspect"](name)["labels"].get("glance.spec")
-        ending = f"{NAME}_{spec}{ENDING}"
+    ending, present = name, __salt__["glance_engine.inspect"](name)
+    if present and not __salt__["glance_container.is_ending"](name):
+        ending = f"{NAME}_{present['labels'].get('glance.spec')}{ENDING}"
         __salt__["glance_engine.rename"](name, ending)
     log.info("glance-api: stopping %s", ending)
     __salt__["glance_engine.stop"](ending, timeout)
@@ -458,7 +463,9 @@ def _let_it_end(settings, name, handshakes=None, successor=None, born=None):
     died meanwhile.
     """
     deadline = time.monotonic() + settings["glance_drain_timeout"]
-    began = __salt__["glance_engine.inspect"](name)["started_at"]
+    began = _born(name)
+    if began is None:
+        return []  # somebody else has removed it
     if successor:
         born = _must_run(successor, born)
     idle = __salt__["glance_sockets.wait_until_idle"](
@@ -560,17 +567,20 @@ def _retire(settings, name, survivor):
     """Take a left-over container away; a running one ends its connections first."""
     present = __salt__["glance_engine.inspect"](name)
     if present and present["running"]:
-        steering = _Steering(settings, survivor, name)
-        _wait_to_listen(settings, survivor)
-        steering.incumbent()
-        try:
-            __salt__["glance_engine.restart_policy"](name, "no")
-            _let_it_end(settings, name, successor=survivor)
-        except CommandExecutionError as err:
-            raise CommandExecutionError(
-                f"The left-over container {name} was not removed, because {survivor}, which is in"
-                f" charge, failed: {str(err).rstrip('.')}. Apply again."
-            ) from err
+        here, there = _reached(settings, name), _reached(settings, survivor)
+        __salt__["glance_engine.restart_policy"](name, "no")
+        if _address(here) != _address(there):
+            _let_it_end(here, name)
+        else:
+            _wait_to_listen(there, survivor)
+            _Steering(there, survivor, name).incumbent()
+            try:
+                _let_it_end(there, name, successor=survivor)
+            except CommandExecutionError as err:
+                raise CommandExecutionError(
+                    f"The left-over container {name} was not removed, because {survivor}, which is"
+                    f" in charge, failed: {str(err).rstrip('.')}. Apply again."
+                ) from err
         name = _end(name, MERCY)
     __salt__["glance_engine.remove"](name)
 

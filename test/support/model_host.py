@@ -14,6 +14,7 @@ import glance_container
 import glance_leftovers
 
 NAME = "glance_api"
+HERE = "10.0.0.5"
 LOADING = 3.0  # seconds from the start of a container until its application is loaded
 STOPPING = 4.0  # seconds that a container takes to stop
 
@@ -41,7 +42,7 @@ class Container:
 
     def __init__(self, number, name, spec, behaviour, policy):
         self.number, self.name, self.spec = number, name, spec
-        self.behaviour, self.policy = behaviour, policy
+        self.behaviour, self.policy, self.address = behaviour, policy, HERE
         self.status, self.started, self.starts = "created", None, 0
         self.stops_at, self.by_hand, self.transfers_end = None, False, 0.0
 
@@ -57,14 +58,17 @@ class Host:
         {spec: "good", "exits", "refuses" (answers 500) or "dies" (5 s after its start)}.
     policy
         Restart policy of the containers in charge.
+    addresses
+        {spec: address} of those that serve somewhere else than HERE.
     """
 
-    def __init__(self, folder, behaviours, policy="unless-stopped", strategy="auto"):
+    def __init__(
+        self, folder, behaviours, policy="unless-stopped", strategy="auto", addresses=None
+    ):
         self.clock, self.behaviours = Clock(self), behaviours
+        self.addresses = addresses or {}
         self.settings = {
             "snapshot_dir": str(folder),
-            "self_url": "http://10.0.0.5:9292",
-            "api_address": "10.0.0.5",
             "glance_api_listen_port": 9292,
             "glance_replace_strategy": strategy,
             "glance_drain_timeout": 300,
@@ -74,35 +78,38 @@ class Host:
             "docker_graceful_timeout": 60,
         }
         self.policy, self.containers, self._made = policy, [], 0
-        self.order, self.probes, self.drained = [], None, set()
+        self.order, self.probes = {}, {}  # by address
         self.effects, self.kill_at, self.dead = 0, None, False
         self.refused, self.watch, self.events, self.on_effect = [], False, [], None
 
     # what a client sees
 
-    def listening(self):
-        return [one for one in self.containers if one.running and self._listens(one)]
+    def listening(self, address):
+        return [one for one in self.containers if self._listens(one, address)]
 
-    def _listens(self, one):
-        return one.behaviour != "exits"
+    def _listens(self, one, address):
+        return one.running and one.behaviour != "exits" and one.address == address
 
     def serves(self, one):
         loaded = self.clock.now >= one.started + LOADING
         return one.behaviour in ("good", "dies") and one.stops_at is None and loaded
 
-    def receivers(self, probe=False):
+    def receivers(self, address, probe=False):
         """Who may get the next connection."""
-        there = self.listening()
-        if probe and self.probes is not None:
-            return [one for one in there if one.number == self.probes]
-        for number in self.order:
+        there = self.listening(address)
+        if probe and self.probes.get(address) is not None:
+            return [one for one in there if one.number == self.probes[address]]
+        for number in self.order.get(address, []):
             chosen = [one for one in there if one.number == number]
             if chosen:
                 return chosen
         return there
 
-    def answers(self, probe=False):
-        who = self.receivers(probe)
+    def answers(self, address=None, probe=False):
+        """Whether the next request is served; without an address, at any one."""
+        if address is None:
+            return any(map(self.answers, {HERE, *self.addresses.values()}))
+        who = self.receivers(address, probe)
         return bool(who) and all(self.serves(one) for one in who)
 
     def pass_time(self, seconds):
@@ -122,8 +129,9 @@ class Host:
 
     def _end(self, one):
         one.status, one.stops_at = "exited", None
-        if not self.listening():
-            self.order, self.probes = [], None
+        if not self.listening(one.address):
+            self.order.pop(one.address, None)
+            self.probes.pop(one.address, None)
 
     def _crash(self, one):
         self._end(one)
@@ -150,12 +158,17 @@ class Host:
         one.by_hand = True
         self._end(one)
 
+    def vanish(self, one):
+        """Somebody removes it."""
+        self._end(one)
+        self.containers.remove(one)
+
     def reboot(self):
         """All processes and the engine die; the engine starts again."""
         for one in self.containers:
             if one.running:
                 self._end(one)
-        self.order, self.probes = [], None
+        self.order, self.probes = {}, {}
         for one in self.containers:
             if one.policy == "always" or (one.policy == "unless-stopped" and not one.by_hand):
                 self._run(one)
@@ -190,6 +203,11 @@ class Host:
     def _by_name(self, name):
         return next((one for one in self.containers if one.name == name), None)
 
+    def _existing(self, name):
+        if self._by_name(name) is None:
+            raise CommandExecutionError(f"The Docker engine has no container {name}.")
+        return self._by_name(name)
+
     def _of(self, pids):
         return [one for one in self.containers if one.running and one.number in (pids or [])]
 
@@ -203,7 +221,7 @@ class Host:
         return {
             "name": one.name,
             "created": f"{self.containers.index(one):04}",
-            "labels": {"glance.spec": one.spec},
+            "labels": {"glance.spec": one.spec, "glance.url": f"http://{one.address}:9292"},
             "running": one.running,
             "status": one.status,
             "exit_code": 0 if one.running else 1,
@@ -224,12 +242,13 @@ class Host:
             raise CommandExecutionError(f"the name {name} is taken")
         behaviour = self.behaviours[labels["glance.spec"]]
         made = Container(self._next(), name, labels["glance.spec"], behaviour, restart_policy)
+        made.address = self.addresses.get(made.spec, HERE)
         self.containers.append(made)
         self._done(f"create {name}")
 
     def _start(self, name):
         self._effect(f"start {name}")
-        one = self._by_name(name)
+        one = self._existing(name)
         if not one.running:
             self._run(one)
         self._done(f"start {name}")
@@ -260,14 +279,12 @@ class Host:
         self._effect(f"rename {name} {new}")
         if self._by_name(new):
             raise CommandExecutionError(f"the name {new} is taken")
-        self._by_name(name).name = new
+        self._existing(name).name = new
         self._done(f"rename {name}")
 
     def _restart_policy(self, name, policy, cpu_shares=None):
         self._effect(f"policy {policy} of {name}")
-        if self._by_name(name) is None:
-            raise CommandExecutionError(f"No such container: {name}")
-        self._by_name(name).policy = policy
+        self._existing(name).policy = policy
         self._done(f"policy {policy} of {name}")
 
     def _pids(self, name):
@@ -279,12 +296,12 @@ class Host:
     def _listeners(self, pids, address, port):
         self._look()
         self._settle()
-        return [{"inode": one.number} for one in self._of(pids) if self._listens(one)]
+        return [{"inode": one.number} for one in self._of(pids) if self._listens(one, address)]
 
     def _wait_until_idle(self, pids, address, port, timeout, handshakes=None, successor=None):
         self._effect("wait until idle")
         for one in self._of(pids):
-            while self.clock.now < one.transfers_end:
+            while self.clock.now < one.transfers_end and one.address == address:
                 if successor is not None and not self._listeners(successor, address, port):
                     return {"idle": False, "connections": 1, "successor": False}
                 self.pass_time(0.25)
@@ -298,15 +315,17 @@ class Host:
             raise CommandExecutionError("'to' does not listen")
         if probe is not None and not self._listeners(probe, address, port):
             raise CommandExecutionError("'probe' does not listen")
-        self.order = [one.number for one in self._of([*to, *(fallback or [])])]
-        self.order.sort(key=lambda number: number not in to)
-        self.probes = probe[0] if probe else None
+        there = self._of([*to, *(fallback or [])])
+        order = [one.number for one in there if self._listens(one, address)]
+        self.order[address] = sorted(order, key=lambda number: number not in to)
+        self.probes[address] = probe[0] if probe else None
         self._done(f"steer {to} probe {probe}")
         return {"handshakes": []}
 
     def _release(self, pids, address, port):
         self._effect("release")
-        self.order, self.probes = [], None
+        self.order.pop(address, None)
+        self.probes.pop(address, None)
         self._done("release")
         return True
 
@@ -316,18 +335,18 @@ class Host:
     def _probe_once(self, settings, probe=True):
         self._look()
         self._settle()
-        ok = self.answers(probe)
+        ok = self.answers(settings["api_address"], probe)
         return {"ok": ok, "reason": "" if ok else "It does not answer."}
 
     def _deep_check(self, settings, probe=False):
         self._effect("deep check")
-        if not self.answers(probe):
+        if not self.answers(settings["api_address"], probe):
             raise CommandExecutionError("The check failed.")
         self._done("deep check")
 
     def _unfinished(self, settings, since=None, only=None):
         self._look()
-        if not self.answers():
+        if not self.answers(settings["api_address"]):
             raise CommandExecutionError("The API does not answer.")
         return {"tasks": [], "images": []}
 
@@ -384,3 +403,8 @@ class Host:
             "spec": {},
             "labels": {"glance.spec": spec},
         }
+
+    def settings_for(self, spec):
+        """The settings of a pillar that asks for a spec."""
+        address = self.addresses.get(spec, HERE)
+        return {**self.settings, "api_address": address, "self_url": f"http://{address}:9292"}

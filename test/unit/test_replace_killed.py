@@ -42,7 +42,8 @@ def run(host, spec, kill_at=None):
     """Apply a spec; killed at an effect if wanted. Returns "ended", "killed" or the error."""
     host.effects, host.dead, host.kill_at = 0, False, kill_at
     try:
-        if glance_replace.run(host.settings, host.want(spec), {})["how"] == "nothing":
+        settings = host.settings_for(spec)
+        if glance_replace.run(settings, host.want(spec), {})["how"] == "nothing":
             glance_leftovers.remove(host.settings)  # as the state does
     except Killed:
         return "killed"
@@ -58,7 +59,7 @@ def is_whole(host, spec):
     (only,) = host.containers
     assert (only.name, only.spec, only.policy) == (NAME, spec, host.policy)
     host.pass_time(LOADING)
-    assert only.running and host.answers()
+    assert only.running and host.answers(only.address)
     verdict = glance_container.decide(host._containers(), spec, host.policy)
     assert verdict["do"] == "nothing"
     assert os.listdir(host.settings["snapshot_dir"]) == [spec]
@@ -120,12 +121,12 @@ def test_a_bad_newcomer_killed_at_every_step(host_with, behaviour):
         assert "taken away again" in run(host, "new")
         assert not host.refused, f"killed at {step}: {host.refused} {host.events}"
         is_whole(host, "old")
-        assert host.order == []
+        assert host.order == {}
         if not killed:
             break
 
 
-@pytest.mark.parametrize("death", ["crash", "kill"])
+@pytest.mark.parametrize("death", ["crash", "kill", "vanish"])
 @pytest.mark.parametrize("victim", ["old", "new"])
 @pytest.mark.parametrize("strategy", ["auto", "drain"])
 @pytest.mark.parametrize("behaviour", ["good", "refuses"])
@@ -146,7 +147,10 @@ def test_a_container_dies_at_every_step(host_with, death, victim, strategy, beha
                 break
             continue
         host.pass_time(LOADING)
-        if death == "crash" or len(host.containers) > 1 or host.containers[0].spec != victim:
+        alone = not host.containers or (
+            len(host.containers) == 1 and host.containers[0].spec == victim
+        )
+        if not alone or (death == "crash" and host.containers):
             assert host.answers(), f"nothing serves after a death at {step}: {host.events}"
         assert run(host, "new" if behaviour == "good" else "old") == "ended", host.events
         is_whole(host, "new" if behaviour == "good" else "old")
@@ -246,3 +250,42 @@ def test_the_policy_of_a_container_that_crashed_once_can_be_changed(host_with):
     host.policy = "always"
     assert run(host, "old") == "ended"
     is_whole(host, "old")
+
+
+MOVES = {"new": "10.0.0.6"}
+
+
+@pytest.mark.parametrize("target", ["new", "old", "other"])
+@pytest.mark.parametrize("happening", ["kill", "reboot"])
+def test_move_to_another_address_killed_at_every_step(host_with, target, happening):
+    for first in range(1, LAST):
+        for second in range(1, LAST):
+            host = host_with(addresses=MOVES)
+            host.watch = True
+            if run(host, "new", kill_at=first) == "ended":
+                return
+            if happening == "reboot":
+                host.watch = False
+                host.reboot()
+                host.pass_time(LOADING)
+                assert host.answers(), f"nothing serves after a reboot at {first}"
+                host.watch = True
+            ended = run(host, target, kill_at=second) == "ended"
+            assert run(host, target) == "ended", f"killed at {first}, {second}: {host.events}"
+            is_whole(host, target)
+            assert not host.refused, f"killed at {first}, {second}: {host.refused} {host.events}"
+            if ended:
+                break
+
+
+def test_slow_transfers_at_the_old_address_end_in_peace(host_with):
+    for step in range(1, LAST):
+        host = host_with(addresses=MOVES)
+        host.containers[0].transfers_end = host.clock.now + 60
+        host.watch = True
+        ended = run(host, "new", kill_at=step) == "ended"
+        assert run(host, "new") == "ended"
+        is_whole(host, "new")
+        assert not host.refused, f"killed at {step}: {host.refused} {host.events}"
+        if ended:
+            return
