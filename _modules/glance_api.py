@@ -210,7 +210,7 @@ def unfinished(settings=None, since=None, probe=False, only=None, staged=None, t
     return found
 
 
-def drain(settings=None):
+def drain(settings=None, by=""):
     """
     Make the health check answer 503, so that a load balancer takes this node out of rotation.
 
@@ -219,6 +219,8 @@ def drain(settings=None):
     settings
         Settings of ``glance_settings.get``, by which the container in charge is reached; read
         from pillar by default.
+    by
+        One word that :py:func:`drained_by` tells later, such as who did it; an operator has none.
 
     Returns True. Raises CommandExecutionError with one sentence.
 
@@ -229,7 +231,8 @@ def drain(settings=None):
         salt '*' glance_api.drain
     """
     settings = _settings(settings)
-    _in_container(["touch", DRAIN_FILE])
+    keep = f"test -e {DRAIN_FILE} || echo {by} >{DRAIN_FILE}"
+    _in_container(["sh", "-c", keep] if by else ["touch", DRAIN_FILE])
     if probe_once(settings, probe=False)["ok"]:
         resume()
         raise CommandExecutionError(
@@ -253,6 +256,22 @@ def resume():
     """
     _in_container(["rm", "-f", DRAIN_FILE])
     return True
+
+
+def drained_by(pid):
+    """
+    The word that :py:func:`drain` was given, without entering the container.
+
+    pid
+        Main process of the container, as the host sees it.
+
+    Returns an empty text for an operator; None when the node is not drained, or nobody can tell.
+    """
+    try:
+        with open(f"/proc/{int(pid)}/root{DRAIN_FILE}", encoding="ascii") as file:
+            return file.read(80).strip()
+    except (OSError, ValueError):
+        return None
 
 
 def drained():

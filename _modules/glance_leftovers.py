@@ -12,6 +12,7 @@ __virtualname__ = "glance_leftovers"
 
 ONE_SHOT_LABEL = "glance.oneshot"
 # One-shot containers that change the database are left to end.
+REPLACEMENT = "replacement"  # who drained a container (glance_replace)
 WORKS_ON_DATABASE = ("schema", "database")
 
 
@@ -21,14 +22,15 @@ def __virtual__():
 
 def find(settings):
     """
-    One-shot containers that no run waits for, and configuration snapshots that none mounts.
+    One-shot containers that no run waits for, configuration snapshots that none mounts, and a
+    container that a run has taken out of the load balancer to replace it.
 
     To be asked when no one-shot container is meant to run. Only looks.
 
     settings
         Result of ``glance_settings.get``.
 
-    Returns ``{"containers": [names], "folders": [paths]}``.
+    Returns ``{"containers": [names], "folders": [paths], "drained": [sentence]}``.
     """
     one_shots = __salt__["glance_engine.containers"](ONE_SHOT_LABEL)
     working = [
@@ -52,6 +54,11 @@ def find(settings):
             one["name"] for one in one_shots if one["labels"][ONE_SHOT_LABEL] not in working
         ],
         "folders": [os.path.join(folder, name) for name in names if name not in used],
+        "drained": [
+            f"{one['name']} is drained for its replacement"
+            for one in ours
+            if one["running"] and __salt__["glance_api.drained_by"](one["pid"]) == REPLACEMENT
+        ],
     }
 
 
@@ -69,4 +76,6 @@ def remove(settings):
         __salt__["glance_engine.remove"](name)
     for path in found["folders"]:
         __salt__["file.remove"](path)
+    if found["drained"]:
+        __salt__["glance_api.resume"]()
     return found

@@ -26,6 +26,7 @@ POLL = 0.5  # seconds between two looks at a condition
 # uWSGI lets requests end for this long after SIGTERM (worker-reload-mercy in its ini).
 MERCY = 80
 COME_BACK = 60  # seconds an old container gets to serve again after a failed newcomer
+EXIT = 2  # seconds in which a container that fails may turn out to be exiting
 ANSWER = 10  # seconds without an answer after which a newcomer is not trusted with everything
 # Weight for the CPU of a newcomer that loads beside one that serves, and of any other container.
 BESIDE, USUAL = 128, 1024
@@ -68,6 +69,10 @@ def run(settings, want, files):
         for name in verdict["retire"]:
             _retire(settings, name, incumbent)
         _keep_policy(incumbent, want)
+        if newcomer and _is_drained(newcomer):
+            # It was in charge before and answers no health check any more.
+            _retire(settings, newcomer, incumbent)
+            newcomer = None
         why = _why_drain(settings, incumbent, files)
         if not why and _serves_elsewhere(settings, incumbent):
             report = _move(settings, want, files, incumbent, newcomer)
@@ -337,7 +342,11 @@ def _become_fit(settings, name, steer=None, probe=True):
             if not verdict["ok"]:
                 raise CommandExecutionError(f"it did not stay healthy: {verdict['reason']}")
     except CommandExecutionError:
-        _must_run(name, born)  # the better reason, if it is one
+        # A container that closes connections is often on its way out: that is the better reason.
+        ending = time.monotonic() + EXIT
+        while time.monotonic() < ending:
+            _must_run(name, born)
+            time.sleep(POLL)
         raise
     # The very socket that was probed must still be there; else somebody else has answered.
     _must_run(name, born)
@@ -432,7 +441,7 @@ def _leave(settings, name):
     """
     settings = _reached(settings, name)
     try:
-        __salt__["glance_api.drain"](settings)
+        __salt__["glance_api.drain"](settings, by="replacement")
     except CommandExecutionError:
         if _pids(name):
             raise
@@ -444,6 +453,10 @@ def _leave(settings, name):
     except CommandExecutionError:
         __salt__["glance_api.resume"]()
         raise
+
+
+def _is_drained(name):
+    return any(__salt__["glance_api.drained_by"](pid) is not None for pid in _pids(name))
 
 
 def _serves(settings, name, born):

@@ -2,9 +2,15 @@
 The serving Image API as a state.
 """
 
+import datetime
+import time
+
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 __virtualname__ = "glance_api"
+
+LOADING = 60  # seconds that a container which the engine has just started may take
+POLL = 0.5  # seconds between two questions
 
 
 def __virtual__():
@@ -27,8 +33,29 @@ def answers(name):
         if __opts__["test"] and __salt__["glance_container.facts"]()["state"] != "running":
             ret["comment"] = "The API would have been asked once its container runs."
             return ret
-        __salt__["glance_api.answers"](settings)
+        _wait_for_answer(settings)
         ret["comment"] = f"The Image API answers at {settings['self_url']}."
     except (CommandExecutionError, SaltInvocationError) as err:
         ret.update(result=False, comment=str(err))
     return ret
+
+
+def _wait_for_answer(settings):
+    """Ask until it answers; only once where the container runs for longer already."""
+    while True:
+        try:
+            return __salt__["glance_api.answers"](settings)
+        except CommandExecutionError:
+            if _age() > LOADING:
+                raise
+        time.sleep(POLL)
+
+
+def _age():
+    """Seconds since the engine started the container in charge."""
+    began = __salt__["glance_container.facts"]().get("started_at")
+    if not began:
+        return LOADING + 1
+    # Engines tell nanoseconds, which this Python may not read.
+    moment = datetime.datetime.fromisoformat(f"{began[:19]}+00:00")
+    return (datetime.datetime.now(datetime.timezone.utc) - moment).total_seconds()

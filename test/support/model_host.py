@@ -45,6 +45,7 @@ class Container:
         self.behaviour, self.policy, self.address = behaviour, policy, HERE
         self.status, self.started, self.starts = "created", None, 0
         self.stops_at, self.by_hand, self.transfers_end = None, False, 0.0
+        self.drained = None
 
     @property
     def running(self):
@@ -224,6 +225,7 @@ class Host:
             "labels": {"glance.spec": one.spec, "glance.url": f"http://{one.address}:9292"},
             "running": one.running,
             "status": one.status,
+            "pid": one.number,
             "exit_code": 0 if one.running else 1,
             "started_at": f"start {one.started} {one.starts}",
             "restart_policy": one.policy,
@@ -335,7 +337,8 @@ class Host:
     def _probe_once(self, settings, probe=True):
         self._look()
         self._settle()
-        ok = self.answers(settings["api_address"], probe)
+        drained = any(one.drained for one in self.receivers(settings["api_address"], probe))
+        ok = self.answers(settings["api_address"], probe) and not drained
         return {"ok": ok, "reason": "" if ok else "It does not answer."}
 
     def _deep_check(self, settings, probe=False):
@@ -350,9 +353,21 @@ class Host:
             raise CommandExecutionError("The API does not answer.")
         return {"tasks": [], "images": []}
 
-    def _drain(self, *_):
+    def _drain(self, *_, by=""):
         self._effect("drain")
+        for one in self.containers:
+            if one.name == glance_container.decide(self._containers(), None, "")["incumbent"]:
+                one.drained = by
         self._done("drain")
+
+    def _resume(self):
+        self._effect("resume")
+        for one in self.containers:
+            one.drained = None
+        self._done("resume")
+
+    def _drained_by(self, pid):
+        return next((one.drained for one in self._of([pid])), None)
 
     def _write(self, folder, files):
         self._effect("write the snapshot")
@@ -390,8 +405,9 @@ class Host:
             "glance_api.deep_check": self._deep_check,
             "glance_api.unfinished": self._unfinished,
             "glance_api.drain": self._drain,
-            "glance_api.drained": lambda: False,
-            "glance_api.resume": self._drain,
+            "glance_api.drained": lambda: any(one.drained for one in self.containers),
+            "glance_api.drained_by": self._drained_by,
+            "glance_api.resume": self._resume,
         }
 
     def want(self, spec):
