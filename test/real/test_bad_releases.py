@@ -187,8 +187,9 @@ def test_a_foreign_container_is_refused(glance):
         foreign.reload()
         assert (foreign.status, foreign.name) == ("created", "glance_api")
         assert said == (
-            "A container named glance_api exists that this formula did not make: remove or rename"
-            " it ('docker rename glance_api glance_api_before'), then apply again."
+            "A container named glance_api exists that this formula did not make: stop it, with the"
+            " systemd unit that Kolla-Ansible made for it, and rename it ('docker rename glance_api"
+            " glance_api_before'), then apply again."
         )
     finally:
         foreign.remove()

@@ -148,12 +148,13 @@ class Keystone:
         return self.ask("POST", f"{kind}s", {kind: {"name": name, **more}})[kind]["id"]
 
     def user(self, name, password, project="service", role="admin"):
-        """Make a user with a role in a project, as Kolla does for its services."""
+        """Make a user with this password and a role in a project, as Kolla does."""
         ids = {
             "project": self.ensure("project", project, domain_id="default"),
             "user": self.ensure("user", name, domain_id="default", password=password),
             "role": self.ensure("role", role),
         }
+        self.ask("PATCH", f"users/{ids['user']}", {"user": {"password": password}})
         self.ask("PUT", "projects/{project}/users/{user}/roles/{role}".format(**ids))
         return ids["user"]
 
