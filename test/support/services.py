@@ -149,14 +149,22 @@ class Keystone:
 
     def user(self, name, password, project="service", role="admin"):
         """Make a user with this password and a role in a project, as Kolla does."""
+        known = self.find("user", name)
+        if known and not self._takes(known, password):
+            # A changed password would revoke the tokens of this second too; a new user has none.
+            self.ask("DELETE", f"users/{known}")
         ids = {
             "project": self.ensure("project", project, domain_id="default"),
             "user": self.ensure("user", name, domain_id="default", password=password),
             "role": self.ensure("role", role),
         }
-        self.ask("PATCH", f"users/{ids['user']}", {"user": {"password": password}})
         self.ask("PUT", "projects/{project}/users/{user}/roles/{role}".format(**ids))
         return ids["user"]
+
+    def _takes(self, user_id, password):
+        login = {"user": {"id": user_id, "password": password}}
+        body = {"auth": {"identity": {"methods": ["password"], "password": login}}}
+        return self._ask("POST", "/v3/auth/tokens", body)[0] == 201
 
     def remove_glance(self):
         """Take away what the formula registers: service image with its endpoints, user glance."""
