@@ -13,6 +13,7 @@ The report (JSON):
     requests    how many were answered or failed
     failed      how many failed
     slowest     {"kind", "seconds", "at"} of the requests that should be quick
+    slow        the same of all that took a second or longer
     lag         the longest time (s) for which this program itself was held up
     kinds       {name: {"ok", "failed", "p50", "p99", "max"}}, times in seconds
     failures    [{"at", "began", "kind", "reason", "image"}]: when it failed and when the request
@@ -350,6 +351,7 @@ class Load:
             "requests": status["requests"],
             "failed": status["failed"],
             "slowest": status["slowest"],
+            "slow": self.book.slow,
             "lag": round(self.book.lag, 3),
             "kinds": kinds,
             "failures": self.book.failures,

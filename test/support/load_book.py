@@ -17,6 +17,7 @@ QUICK = {
     "download",
     "delete",
 }
+SLOW = 1  # seconds from which on the report tells each of them
 
 
 class Book:
@@ -30,6 +31,7 @@ class Book:
         self.ledger = {}
         self.in_flight = {}
         self.slowest = {"kind": None, "seconds": 0.0, "at": 0.0}
+        self.slow = []
         self.lag = 0.0
         self.made = {}
 
@@ -38,8 +40,12 @@ class Book:
 
     def success(self, kind, seconds, at):
         self.times.setdefault(kind, []).append(seconds)
-        if kind in QUICK and seconds > self.slowest["seconds"]:
-            self.slowest = {"kind": kind, "seconds": round(seconds, 3), "at": at}
+        if kind in QUICK:
+            request = {"kind": kind, "seconds": round(seconds, 3), "at": at}
+            if seconds > self.slowest["seconds"]:
+                self.slowest = request
+            if seconds >= SLOW:
+                self.slow.append(request)
 
     def failure(self, kind, reason, image=None, began=None):
         self.failed[kind] = self.failed.get(kind, 0) + 1
