@@ -22,7 +22,7 @@ DRAIN_LIMIT = 60  # seconds that the slow transfers may take
 WORKERS = 5  # more than slow transfers: each holds one process of uWSGI
 PROBES = 4 * WORKERS  # that a newcomer answers in a row; the first one of a process is slow
 RATE = 30  # lists per second; two cores serve twice that, but a newcomer loads beside it
-ASIDE, NORMAL = 64, 1024  # CPU shares of a newcomer while it loads, and of the one in charge
+ASIDE, NORMAL = 64, 1024  # CPU shares of one that loads or ends, and of the one in charge
 POLL = 0.1
 STOP_LIMIT = 90  # seconds; longer than uWSGI's mercy
 
@@ -87,6 +87,7 @@ def hand_over(old, new, address, listen, load, errors):
     )
     assert (idle["idle"], idle["successor"]) == (True, True), idle
     errors += [line for line in old.logs(2000).splitlines() if " ERROR " in line][-30:]
+    old.container.update(cpu_shares=ASIDE)
     old.container.stop(timeout=STOP_LIMIT)
     old.container.remove()
     assert glance_handover.release(pids(new), *where) is True
