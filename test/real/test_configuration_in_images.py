@@ -130,7 +130,7 @@ def request(glance, method, path, body=None, kind="application/json"):
 def test_a_trial_serves_and_passes_the_security_guide(
     release, engine, image, address, tmp_path, glance_by_hand
 ):
-    settings = settings_of("trial", api_interface_address=address(31), glance_api_workers=1)
+    settings = settings_of("trial", api_interface_address=address(41), glance_api_workers=1)
     glance_by_hand.sqlite(image(release), "trial_data")
     glance = start(engine, image, release, settings, tmp_path / "conf", "trial")
 
