@@ -1,7 +1,9 @@
 """Runs of salt-call that are killed with SIGKILL: the service goes on, the next run repairs."""
 
 import contextlib
+import random
 import sqlite3
+import subprocess
 import time
 
 import pytest
@@ -131,3 +133,39 @@ def test_killed_between_removal_and_rename(glance):
         assert alone.name not in ("glance_api", "glance_api_ending")
         assert "left open was finished" in assert_repaired(glance)
     assert client.failures == []
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("point", [name for name in POINTS if "making" not in name])
+def test_killed_at_every_point(glance, point):
+    with Client(glance) as client:
+        Victim(glance, **edit()).kill_at(POINTS[point]())
+        assert_repaired(glance)
+    assert client.failures == []
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("point", [name for name in POINTS if "making" not in name])
+def test_killed_and_the_edit_taken_back(glance, point):
+    """The next run goes back to what was there, whatever the killed one had reached."""
+    before = glance.pillar.get("glance_api_healthcheck_retries")
+    with Client(glance) as client:
+        Victim(glance, **edit()).kill_at(POINTS[point]())
+        glance.change(glance_api_healthcheck_retries=before)
+        assert_repaired(glance)
+    assert client.failures == []
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(10))
+def test_killed_at_any_instant(glance, seed):
+    """A run takes some twenty seconds; the seed tells when this one dies."""
+    instant = random.Random(seed).uniform(0.5, 20)
+    with Client(glance) as client:
+        victim = Victim(glance, **edit())
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            victim.process.wait(instant)
+        with contextlib.suppress(ProcessLookupError):
+            victim.kill()
+        assert_repaired(glance)
+    assert client.failures == [], instant
