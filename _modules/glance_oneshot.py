@@ -14,6 +14,8 @@ __virtualname__ = "glance_oneshot"
 
 CONFIG_MOUNT = "/var/lib/kolla/config_files"
 SCRIPTS = "/var/lib/kolla/scripts"
+# Weight for the CPU: what runs beside a service leaves the CPU to it (the usual weight is 1024).
+BESIDE = 128
 PYTHON = "/var/lib/kolla/venv/bin/python3"
 
 
@@ -103,6 +105,7 @@ def run(purpose, settings, want, files, timeout, data=False, environment=None):
                 "network_mode": "host",
                 "privileged": data and want["spec"]["privileged"],
                 "healthcheck": {"test": ["NONE"]},
+                "cpu_shares": BESIDE,
                 "volumes": [f"{folder}:{CONFIG_MOUNT}/:ro", *(volumes if data else [])],
             },
             timeout,
