@@ -223,6 +223,7 @@ def test_another_address_is_served_before_the_old_one_is_left(glance, gate):
     assert glance.whole()
 
 
+@pytest.mark.soak
 @on(NEWEST)
 def test_drained_where_the_address_cannot_be_shared(glance):
     """A newcomer, then an incumbent, that does not let others listen on its address."""
