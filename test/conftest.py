@@ -52,7 +52,7 @@ def _engine():
 @pytest.fixture
 def engine(_engine):
     """The session's Docker engine, empty of containers and volumes before and after a test."""
-    _engine.start()
+    _engine.reset()
     yield _engine
     _engine.reset()
 

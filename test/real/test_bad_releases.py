@@ -20,7 +20,7 @@ BAD = {
     "exits": ({}, r"it exited with code 3", "no such flavour of soup"),
     "refuses": (
         {},
-        r"it was not healthy within 6 seconds \(glance:glance_healthy_deadline\): .*500.*",
+        r"it was not healthy within 4 seconds \(glance:glance_healthy_deadline\): .*500.*",
         "code 500, message No soup today",
     ),
     "dies": ({"seconds": 5}, r"it exited with code 9", "runs out of luck after 5 seconds"),
@@ -67,7 +67,7 @@ def test_hand_over_to_a_bad_release(glance, kind):
             glance,
             glance_api_image_full=image,
             # Neither may be the reason for the one that dies.
-            glance_healthy_deadline=6 if kind == "refuses" else 120,
+            glance_healthy_deadline=4 if kind == "refuses" else 120,
             glance_min_healthy_time=1 if kind == "refuses" else 60,
             **edit(),
         )
@@ -92,7 +92,7 @@ def test_the_incumbent_keeps_its_configuration(glance):
     rendered = glance.salt.minion.root / "etc/kolla/glance-api/glance-api-uwsgi.ini"
     assert f"processes = {was + 2}\n" in rendered.read_text()
     container = glance.container
-    container.restart()
+    container.restart(timeout=2)
     wait_for(lambda: glance.get("/v2/images")[0] == 200, 60, "an answer after a restart")
     code, inside = container.exec_run("cat /etc/glance/glance-api-uwsgi.ini")
     assert code == 0
@@ -117,7 +117,7 @@ def test_drained_for_a_bad_release(glance, kind):
             glance,
             glance_replace_strategy="drain",
             glance_api_image_full=image,
-            glance_healthy_deadline=6 if kind == "refuses" else 120,
+            glance_healthy_deadline=4 if kind == "refuses" else 120,
             glance_min_healthy_time=1 if kind == "refuses" else 60,
             **edit(),
         )
