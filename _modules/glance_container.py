@@ -210,6 +210,8 @@ def describe(report):
     report
         Result of ``glance_replace.run``.
     """
+    if report["how"] == "nothing":
+        return "The wanted container runs."
     why = report["why"][:1].lower() + report["why"][1:]
     took = ", ".join(f"{phase} in {seconds} s" for phase, seconds in report["seconds"].items())
     said = {

@@ -73,6 +73,8 @@ def image_present(name):
             )
             if refusal:
                 raise CommandExecutionError(refusal)
+        if __opts__["test"] and pull == "always":
+            ret["comment"] += " It would have been pulled again; the registry may have another one."
     except (CommandExecutionError, SaltInvocationError) as err:
         ret.update(result=False, comment=str(err))
     return ret
@@ -217,16 +219,17 @@ def data_absent(name):
         if not volumes:
             ret["comment"] = "The data is gone."
             return ret
-        ret["changes"] = {one: {"old": "present", "new": None} for one in volumes}
         if __opts__["test"]:
             ret["result"] = None
+            ret["changes"] = {one: {"old": "present", "new": None} for one in volumes}
             ret["comment"] = "The volumes would have been removed with every image in them."
             return ret
         for one in volumes:
             __salt__["glance_engine.remove_volume"](one)
+            ret["changes"][one] = {"old": "present", "new": None}
         ret["comment"] = "The volumes were removed with every image in them."
     except (CommandExecutionError, SaltInvocationError) as err:
-        ret.update(result=False, changes={}, comment=str(err))
+        ret.update(result=False, comment=str(err))
     return ret
 
 

@@ -151,6 +151,7 @@ def test_many_pillar_edits_fail_no_request(glance, gate):
     check(report, SOAK_REQUESTS)
 
 
+@pytest.mark.soak
 @on(OLDEST)
 def test_drain_waits_for_transfers_and_imports(glance, gate):
     """Requests fail between stop and start alone; nothing that was in progress is cut."""
@@ -183,6 +184,7 @@ def test_drain_waits_for_transfers_and_imports(glance, gate):
     assert glance.get("/healthcheck")[0] == 200
 
 
+@pytest.mark.soak
 @on(OLDEST)
 def test_what_is_cut_is_told(glance, gate):
     straddle = Straddle(glance.url, glance.token, gate).prepare()
@@ -199,6 +201,7 @@ def test_what_is_cut_is_told(glance, gate):
     assert set(straddle.errors()) == set(straddle.kinds)
 
 
+@pytest.mark.soak
 @on(OLDEST)
 def test_another_address_is_served_before_the_old_one_is_left(glance, gate):
     """To IPv6, under transfers on the old address; there, by hand-over again."""
