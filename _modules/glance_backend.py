@@ -33,7 +33,8 @@ def describe(settings):
         Settings as ``glance_defaults`` completes them.
 
     Returns what is to be added to the settings: ``stores``, ``default_store``,
-    ``needs_privileged``, ``file_unshared``, ``glance_api_hosts`` and ``runs_api``.
+    ``needs_privileged``, ``file_unshared``, ``glance_api_hosts``, ``runs_api`` and
+    ``schema_host``, the one host that works on the database and its schema.
     """
     unshared = file_unshared(settings)
     group = settings["glance_api_group"]
@@ -45,7 +46,26 @@ def describe(settings):
         "file_unshared": unshared,
         "glance_api_hosts": hosts,
         "runs_api": settings["enable_glance"] and settings["minion_id"] in hosts,
+        "schema_host": hosts[0] if hosts else settings["minion_id"],
     }
+
+
+def elsewhere(settings):
+    """
+    Why this host runs no API although it is in the group, in one sentence; empty if it does.
+
+    settings
+        Result of ``glance_settings.get``.
+    """
+    if settings["runs_api"]:
+        return ""
+    if not settings["enable_glance"]:
+        return "Glance is switched off (glance:enable_glance)."
+    return (
+        f"The API runs on {', '.join(settings['glance_api_hosts'])} only, because the images in"
+        f" {settings['glance_file_datadir_volume']} are not shared between hosts"
+        " (glance:glance_file_datadir_volume)."
+    )
 
 
 def stores(settings):

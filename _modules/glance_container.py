@@ -58,6 +58,7 @@ def wanted(settings, image, config_digest):
         **{key: value for key, value in spec.items() if value},
         "image_id": image["id"],
         "configuration": config_digest,
+        "configuration_folder": settings["snapshot_dir"],
     }
     text = json.dumps(summary, sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]

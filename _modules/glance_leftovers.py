@@ -4,6 +4,7 @@ What killed runs left on this host beside the service: one-shot containers and f
 Left-over containers of the service itself are the business of ``glance_replace``.
 """
 
+import json
 import os
 
 from salt.exceptions import CommandExecutionError
@@ -14,21 +15,43 @@ ONE_SHOT_LABEL = "glance.oneshot"
 # One-shot containers that change the database are left to end.
 REPLACEMENT = "replacement"  # who drained a container (glance_replace)
 WORKS_ON_DATABASE = ("schema", "database")
+# Folders with the configuration of containers before, when glance:node_config was another one.
+FORMER_LABEL = "glance.former"
+CONFIG_MOUNT = "/var/lib/kolla/config_files"
+SNAPSHOTS = "/glance-api.d"  # end of the name of every folder with snapshots
 
 
 def __virtual__():
     return __virtualname__
 
 
-def find(settings):
+def former(settings):
     """
-    One-shot containers that no run waits for, configuration snapshots that none mounts, and a
-    container that a run has taken out of the load balancer to replace it.
+    Folders with snapshots that other containers than today's mount or have mounted: those of a
+    ``glance:node_config`` that was changed.
+
+    settings
+        Result of ``glance_settings.get``.
+    """
+    found = set()
+    for one in __salt__["glance_engine.containers"]():
+        found.update(json.loads(one["labels"].get(FORMER_LABEL, "[]")))
+        found.add(os.path.dirname(_snapshot(one)))
+    found.discard(settings["snapshot_dir"])
+    return sorted(one for one in found if one.endswith(SNAPSHOTS))
+
+
+def find(settings, before=()):
+    """
+    One-shot containers that no run waits for, configuration that none mounts, and a container
+    that a run has taken out of the load balancer to replace it.
 
     To be asked when no one-shot container is meant to run. Only looks.
 
     settings
         Result of ``glance_settings.get``.
+    before
+        What :py:func:`former` returned before containers were removed.
 
     Returns ``{"containers": [names], "folders": [paths], "drained": [sentence]}``.
     """
@@ -49,11 +72,18 @@ def find(settings):
         raise CommandExecutionError(
             f"The folder {folder} cannot be read: {err.strerror}; check glance:node_config."
         ) from err
+    mounted = {os.path.dirname(_snapshot(one)) for one in ours}
+    old = [
+        path
+        for one in {*former(settings), *before} - mounted
+        for path in (one.removesuffix(".d"), one)
+        if os.path.isdir(path)
+    ]
     return {
         "containers": [
             one["name"] for one in one_shots if one["labels"][ONE_SHOT_LABEL] not in working
         ],
-        "folders": [os.path.join(folder, name) for name in names if name not in used],
+        "folders": [os.path.join(folder, name) for name in names if name not in used] + sorted(old),
         "drained": [
             f"{one['name']} is drained for its replacement"
             for one in ours
@@ -62,16 +92,16 @@ def find(settings):
     }
 
 
-def remove(settings):
+def remove(settings, before=()):
     """
     Remove what :py:func:`find` finds.
 
-    settings
-        Result of ``glance_settings.get``.
+    settings, before
+        As for :py:func:`find`.
 
     Returns what was removed, as ``find`` does.
     """
-    found = find(settings)
+    found = find(settings, before)
     for name in found["containers"]:
         __salt__["glance_engine.remove"](name)
     for path in found["folders"]:
@@ -79,3 +109,10 @@ def remove(settings):
     if found["drained"]:
         __salt__["glance_api.resume"]()
     return found
+
+
+def _snapshot(container):
+    """The folder on the host with the configuration of a container."""
+    mounts = container.get("mounts", [])
+    paths = [one["path"] for one in mounts if one["target"] == CONFIG_MOUNT]
+    return paths[0] if paths else ""

@@ -98,6 +98,7 @@ def stop_all(settings, remove):
     Returns what had to be cut at ``glance_drain_timeout``.
     """
     charge, cut = __salt__["glance_container.facts"]()["name"], []
+    before = __salt__["glance_leftovers.former"](settings)
     for one in __salt__["glance_engine.containers"]():
         if one["running"] and one["name"] == charge:
             cut = _leave(settings, charge)
@@ -105,7 +106,7 @@ def stop_all(settings, remove):
         if remove:
             __salt__["glance_engine.remove"](one["name"])
     if remove:
-        __salt__["glance_leftovers.remove"](settings)
+        __salt__["glance_leftovers.remove"](settings, before)
     return cut
 
 

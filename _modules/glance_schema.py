@@ -6,8 +6,11 @@ library, and with credentials in the mounted configuration, never in an argument
 """
 
 import json
+import logging
 
 from salt.exceptions import CommandExecutionError
+
+log = logging.getLogger(__name__)
 
 __virtualname__ = "glance_schema"
 
@@ -21,7 +24,7 @@ def __virtual__():
     return __virtualname__
 
 
-def look(settings, want):
+def look(settings, want, patience=0):
     """
     What the database holds, compared with what the image knows.
 
@@ -29,15 +32,23 @@ def look(settings, want):
         Result of ``glance_settings.get``.
     want
         Result of ``glance_container.wanted``.
+    patience
+        Seconds to look again until somebody else has made the schema.
 
-    Returns ``{"position", "heads_in_database", "heads_of_image", "metadef_namespaces", ...}``;
-    ``position`` is ``empty``, ``current``, ``behind``, ``ahead`` or ``unknown``.
+    Returns ``{"position", "heads_in_database", "heads_of_image", "metadef_namespaces", "waited",
+    ...}``; ``position`` is ``empty``, ``current``, ``behind``, ``ahead`` or ``unknown``.
     """
     script = __salt__["glance_oneshot.script"]("schema.py")
     files = __salt__["glance_configuration.files"](settings, want["labels"]["glance.release"])
     files = __salt__["glance_oneshot.with_command"](files, "schema.py", script)
     result = __salt__["glance_oneshot.run"](
-        "look", settings, want, files, LOOK_TIMEOUT, data=settings["database_kind"] == "sqlite"
+        "look",
+        settings,
+        want,
+        files,
+        LOOK_TIMEOUT + patience,
+        data=settings["database_kind"] == "sqlite",
+        environment={"GLANCE_SCHEMA_WAIT": str(patience)} if patience else None,
     )
     found = __salt__["glance_oneshot.answer"](result, "look at the database")
     if found.get("error"):
@@ -101,6 +112,46 @@ def bootstrap(settings, want):
             "new": ", ".join(after["heads_in_database"]),
         }
     }
+
+
+def await_first(settings, want):
+    """
+    Wait until the first host of the group has made the schema, by Glance's own login; on a host
+    that runs Glance with this database already, only check it.
+
+    settings
+        Result of ``glance_settings.get``.
+    want
+        Result of ``glance_container.wanted``.
+
+    Returns the seconds waited. Raises CommandExecutionError when the schema is not there after
+    ``glance_group_timeout``, or is another one than the image's.
+    """
+    database, first = settings["database_identity"], settings["schema_host"]
+    in_use = __salt__["glance_container.facts"]().get("database")
+    fresh = in_use is None or (in_use != database and settings["glance_database_move"])
+    patience = settings["glance_group_timeout"] if fresh else 0
+    if patience:
+        log.info("glance: waiting for %s to make the schema in %s", first, database)
+    hint = (
+        f"it is made by {first}, the first host of glance:glance_api_group, which was waited for"
+        " (glance:glance_group_timeout): apply glance there and see what it says"
+    )
+    try:
+        found = look(settings, want, patience)
+    except CommandExecutionError as err:
+        if not patience:
+            raise
+        raise CommandExecutionError(f"{str(err).rstrip('.')}; {hint}.") from err
+    if patience and _never_used(found):
+        state = "complete" if found["heads_in_database"] else "there"
+        raise CommandExecutionError(
+            f"The schema in {database} is not {state} after {found['waited']} seconds; {hint}."
+        )
+    problem = refusal(found, database, in_use, settings["glance_database_move"], want["labels"])
+    if problem or found["position"] != "current":
+        raise CommandExecutionError(problem or f"The schema in {database} is gone; {hint}.")
+    return found["waited"]
 
 
 def refusal(found, database, in_use, move_allowed, labels):

@@ -27,17 +27,23 @@ def answers(name):
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     try:
         settings = __salt__["glance_settings.get"]()
-        if not settings["runs_api"]:
-            ret["comment"] = f"The API runs on {', '.join(settings['glance_api_hosts'])} only."
+        ret["comment"] = __salt__["glance_backend.elsewhere"](settings)
+        if ret["comment"]:
             return ret
-        if __opts__["test"] and __salt__["glance_container.facts"]()["state"] != "running":
-            ret["comment"] = "The API would have been asked once its container runs."
+        if __opts__["test"] and _is_pending(settings):
+            ret["comment"] = "The API would have been asked once the wanted container is in charge."
             return ret
         _wait_for_answer(settings)
         ret["comment"] = f"The Image API answers at {settings['self_url']}."
     except (CommandExecutionError, SaltInvocationError) as err:
         ret.update(result=False, comment=str(err))
     return ret
+
+
+def _is_pending(settings):
+    """Whether the run would put another container in charge, so that today's answer says little."""
+    want, _ = __salt__["glance_container.desired"](settings, look=False)
+    return want is None or not __salt__["glance_container.serves"](want["hash"])
 
 
 def _wait_for_answer(settings):

@@ -24,6 +24,11 @@ def rendered(name):
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     try:
         settings = __salt__["glance_settings.get"]()
+        elsewhere = __salt__["glance_backend.elsewhere"](settings)
+        if elsewhere:
+            ret = _removed(ret, [settings["config_dir"]])
+            ret["comment"] += f" {elsewhere}"
+            return ret
         folder = settings["config_dir"]
         want, files = __salt__["glance_container.desired"](settings, look=not __opts__["test"])
         if want is None:
@@ -61,6 +66,9 @@ def proved(name):
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     try:
         settings = __salt__["glance_settings.get"]()
+        ret["comment"] = __salt__["glance_backend.elsewhere"](settings)
+        if ret["comment"]:
+            return ret
         want, files = __salt__["glance_container.desired"](settings, look=not __opts__["test"])
         if want and __salt__["glance_container.serves"](want["hash"]):
             ret["comment"] = "The running container was made from this configuration."
@@ -81,24 +89,24 @@ def absent(name):
     name
         What the state is called in the output.
     """
-    ret = {"name": name, "result": True, "changes": {}, "comment": "No configuration is here."}
+    ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     try:
         settings = __salt__["glance_settings.get"]()
-        folders = [
-            one
-            for one in (settings["config_dir"], settings["snapshot_dir"])
-            if __salt__["file.directory_exists"](one)
-        ]
-        if not folders:
-            return ret
-        ret["changes"] = {one: {"old": "present", "new": None} for one in folders}
-        if __opts__["test"]:
-            ret["result"] = None
-            ret["comment"] = "The configuration would have been removed."
-            return ret
-        for one in folders:
-            __salt__["file.remove"](one)
-        ret["comment"] = "The configuration was removed."
+        ret = _removed(ret, [settings["config_dir"], settings["snapshot_dir"]])
     except (CommandExecutionError, SaltInvocationError) as err:
         ret.update(result=False, changes={}, comment=str(err))
+    return ret
+
+
+def _removed(ret, folders):
+    """Remove folders, as a state."""
+    present = [one for one in folders if __salt__["file.directory_exists"](one)]
+    ret["changes"] = {one: {"old": "present", "new": None} for one in present}
+    ret["comment"] = "No configuration is here."
+    if present and __opts__["test"]:
+        ret.update(result=None, comment="The configuration would have been removed.")
+    elif present:
+        for one in present:
+            __salt__["file.remove"](one)
+        ret["comment"] = "The configuration was removed."
     return ret

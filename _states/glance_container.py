@@ -2,6 +2,8 @@
 The glance-api image and container as states.
 """
 
+import json
+
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 __virtualname__ = "glance_container"
@@ -40,6 +42,9 @@ def image_present(name):
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     try:
         settings = __salt__["glance_settings.get"]()
+        ret["comment"] = __salt__["glance_backend.elsewhere"](settings)
+        if ret["comment"]:
+            return ret
         reference, pull = settings["glance_api_image_full"], settings["glance_image_pull"]
         if __salt__["glance_container.is_foreign"]():
             raise CommandExecutionError(__salt__["glance_container.refusal"]([], True, None))
@@ -94,8 +99,11 @@ def running(name):
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     try:
         settings = __salt__["glance_settings.get"]()
-        if not settings["runs_api"]:
-            return _elsewhere(name, settings)
+        elsewhere = __salt__["glance_backend.elsewhere"](settings)
+        if elsewhere:
+            ret = absent(name)
+            ret["comment"] += f" {elsewhere}" if ret["result"] is not False else ""
+            return ret
         want, files = __salt__["glance_container.desired"](settings, look=not __opts__["test"])
         if want is None:
             present = __salt__["glance_container.facts"]().get("image")
@@ -118,6 +126,7 @@ def running(name):
             )
             return ret
         want["labels"]["glance.schema"] = __salt__["glance_schema.checked"]()
+        want["labels"]["glance.former"] = json.dumps(__salt__["glance_leftovers.former"](settings))
         report = __salt__["glance_replace.run"](settings, want, files)
         ret["comment"] = __salt__["glance_container.describe"](report)
     except (CommandExecutionError, SaltInvocationError) as err:
@@ -235,19 +244,6 @@ def data_absent(name):
 
 def _cut(cut):
     return f" Cut at glance:glance_drain_timeout: {'; '.join(cut)}." if cut else ""
-
-
-def _elsewhere(name, settings):
-    """A host that is in the group but may not run the API: no container, and the reason."""
-    ret = absent(name)
-    if ret["result"]:
-        hosts = ", ".join(settings["glance_api_hosts"])
-        ret["comment"] += (
-            f" The API runs on {hosts} only, because the images in"
-            f" {settings['glance_file_datadir_volume']} are not shared between hosts"
-            " (glance:glance_file_datadir_volume)."
-        )
-    return ret
 
 
 def _tidy(settings, ret):

@@ -11,6 +11,9 @@ database has not, or not completely), position: ``empty``, ``current``, ``behind
 
 If the database cannot be read: ``{"error": "one sentence"}``, without any password; it ends with
 0 then too, because the answer is complete.
+
+With GLANCE_SCHEMA_WAIT=SECONDS in its environment it looks again until another host has made the
+schema, or that time is over; ``waited`` tells for how long.
 """
 
 import glob
@@ -18,12 +21,15 @@ import json
 import logging
 import os
 import re
+import time
 
 COUNTS = ", ".join(
     f"(SELECT COUNT(*) FROM metadef_{part} p WHERE p.namespace_id = n.id)"
     for part in ("properties", "objects", "tags")
 )
 METADEFS = f"SELECT namespace, {COUNTS} FROM metadef_namespaces n"
+WAIT = "GLANCE_SCHEMA_WAIT"
+POLL = 2  # seconds between two looks while waiting
 
 
 def connection():
@@ -131,20 +137,40 @@ def sentence(error, url):
     return f"The database {where} cannot be read: {text.rstrip('.')}."
 
 
+def settled(answer):
+    """Tell whether waiting cannot change an answer any more.
+
+    A bootstrap in progress shows as: no login, no database, no tables, tables without a version,
+    an old version, no metadata definitions yet. None of these with content in it is one.
+    """
+    if answer.get("error"):
+        return False
+    return answer["position"] == "ahead" or bool(answer["metadef_namespaces"] or answer["images"])
+
+
+def attempt():
+    """Return the answer for the configured database, or the reason why there is none."""
+    url = "of this configuration"
+    try:
+        url = connection()
+        return look(url)
+    except Exception as error:  # whatever it is, the caller gets a sentence
+        text = sentence(error, url)
+        secret = re.search(r"//[^/:@]*:([^@]+)@", url)
+        return {"error": text.replace(secret.group(1), "***") if secret else text}
+
+
 def main():
     """Answer on the real standard output; whatever libraries print goes to standard error."""
     answer = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     logging.basicConfig(level=logging.ERROR)
-    url = "of this configuration"
-    try:
-        url = connection()
-        result = look(url)
-    except Exception as error:  # whatever it is, the caller gets a sentence
-        result = {"error": sentence(error, url)}
-        secret = re.search(r"//[^/:@]*:([^@]+)@", url)
-        if secret:
-            result["error"] = result["error"].replace(secret.group(1), "***")
+    began, patience = time.monotonic(), float(os.environ.get(WAIT, 0))
+    result = attempt()
+    while not settled(result) and time.monotonic() - began < patience:
+        time.sleep(POLL)
+        result = attempt()
+    result["waited"] = round(time.monotonic() - began)
     answer.write(json.dumps(result) + "\n")
     answer.flush()
     os._exit(0)
