@@ -19,11 +19,13 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Fast folders first; leave out what is marked soak unless asked for."""
+    """Fast folders first, several hosts last; leave out what is marked soak unless asked for."""
 
     def rank(item):
         folder = item.path.relative_to(session.ROOT / "test").parts[0]
-        return FOLDER_ORDER.index(folder) if folder in FOLDER_ORDER else len(FOLDER_ORDER)
+        place = FOLDER_ORDER.index(folder) if folder in FOLDER_ORDER else len(FOLDER_ORDER)
+        # The cluster stays up to the end of the session; nothing else should have it beside it.
+        return place, "cluster" in item.fixturenames
 
     items.sort(key=rank)
     if not config.getoption("soak") and "soak" not in (config.option.markexpr or ""):
@@ -94,15 +96,25 @@ def _services(_engine):
 
 
 @pytest.fixture(scope="session")
-def mariadb(_services):
-    """A MariaDB server; see support/services.py."""
+def _mariadb(_services):
     return MariaDB(_services)
 
 
 @pytest.fixture(scope="session")
-def keystone(_services):
-    """A Keystone; see support/services.py."""
+def _keystone(_services):
     return Keystone(_services)
+
+
+@pytest.fixture(scope="session")
+def mariadb(_mariadb):
+    """A MariaDB server; see support/services.py."""
+    return _mariadb.ready()
+
+
+@pytest.fixture(scope="session")
+def keystone(_keystone):
+    """A Keystone; see support/services.py."""
+    return _keystone.ready()
 
 
 @pytest.fixture

@@ -1,10 +1,48 @@
 """Fixtures of the tests on a real engine."""
 
+import shutil
+import tempfile
+
 import pytest
 
 from support import session
+from support.cluster import Cluster, Engines
 from support.deployed import WEB_HOST, WEB_PORT, Deployer
+from support.haproxy import HAProxy
+from support.production import Production
+from support.salt_master import Master
 from support.straddle import Gate
+
+
+@pytest.fixture(scope="session")
+def salt_factories_config():
+    """Where Salt's daemons live: short, since Salt puts unix sockets below it."""
+    root = tempfile.mkdtemp(prefix="gl-")
+    yield {
+        "root_dir": root,
+        "code_dir": str(session.ROOT),
+        "slow_stop": False,
+        "inject_sitecustomize": False,
+        "start_timeout": 90,
+        "log_server_level": "error",
+    }
+    shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def production_services(mariadb, keystone):
+    """MariaDB, Keystone and memcached, and the pillar that names them."""
+    made = Production(mariadb, keystone)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def haproxy(_services):
+    """A HAProxy as Kolla runs it; see support/haproxy.py."""
+    made = HAProxy(_services)
+    yield made
+    made.clean()
 
 
 @pytest.fixture(scope="session")
@@ -13,9 +51,27 @@ def deploy(_engine, request):
 
     A deployment lives until the next one, or until the fixture `engine` empties the engine.
     """
-    deployer = Deployer(_engine, request.getfixturevalue)
+    deployer = Deployer(_engine, lambda: request.getfixturevalue("production_services"))
     yield deployer
-    deployer.close()
+    deployer.clean()
+
+
+@pytest.fixture(scope="session")
+def _cluster_engines(_engine):
+    with Engines(3) as engines:
+        yield engines
+
+
+@pytest.fixture(scope="session")
+def cluster(_cluster_engines, _mariadb, _keystone, haproxy, salt_factories, request):
+    """Three hosts under a Salt master behind a load balancer; see support/cluster.py."""
+    # What takes longest, Keystone, has been started above and is waited for last.
+    with Master(salt_factories) as master:
+        master.add(_cluster_engines.minions())
+        production = request.getfixturevalue("production_services")
+        made = Cluster(_cluster_engines, master, production, haproxy)
+        yield made
+        made.clean()
 
 
 @pytest.fixture(scope="session")

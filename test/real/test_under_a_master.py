@@ -1,8 +1,6 @@
 """The same deployment driven by a Salt master: modules, pillar and files come over the wire."""
 
 import json
-import shutil
-import tempfile
 
 import pytest
 import yaml
@@ -10,21 +8,6 @@ import yaml
 from support import session
 
 pytestmark = pytest.mark.one_host
-
-
-@pytest.fixture(scope="session")
-def salt_factories_config():
-    """Where the daemons live: short, since Salt puts unix sockets below it."""
-    root = tempfile.mkdtemp(prefix="gl-")
-    yield {
-        "root_dir": root,
-        "code_dir": str(session.ROOT),
-        "slow_stop": False,
-        "inject_sitecustomize": False,
-        "start_timeout": 90,
-        "log_server_level": "error",
-    }
-    shutil.rmtree(root, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")

@@ -15,11 +15,9 @@ import docker.errors
 
 from support import session
 from support.docker_engine import archive
-from support.engines import work_folder
 from support.glance_files import join
 from support.load_process import LoadProcess
-from support.memcached import PORT as MEMCACHED_PORT
-from support.memcached import Memcached
+from support.production import Production, write_whole
 from support.salt_call import LIMIT, Result, SaltCall
 
 OWNER = 42415  # user and group id of glance in Kolla's images
@@ -27,7 +25,6 @@ DATA, DATABASE_FILE = "glance", "glance.sqlite"
 LABEL = "glance.service=api"
 HOST = 31  # of session.address: where it listens unless told otherwise
 WEB_HOST, WEB_PORT = 9, 18080  # the web server of the load, for web-download
-GLANCE_PASSWORD, LOAD_PASSWORD = "glance-secret", "load-secret"
 RUNNING = "Glance API runs"  # the state that replaces the container
 
 
@@ -224,13 +221,16 @@ class Run:
 
 
 class Deployer:
-    """The fixture ``deploy``; one deployment at a time, as an engine is one host."""
+    """The fixture ``deploy``; one deployment at a time, as an engine is one host.
 
-    def __init__(self, engine, services):
+    production
+        A function that returns the services beside it (support/production.py).
+    """
+
+    def __init__(self, engine, production):
         self.engine = engine
-        self._services = services
+        self._production = production
         self._present, self._order = None, None
-        self._memcached = None
 
     def __call__(self, release="2026.2", *, production=False, reuse=False, apply=True, **pillar):
         """Deploy on the emptied engine; return a Deployed.
@@ -254,7 +254,7 @@ class Deployer:
         self.clean()
         self.engine.reset()
         if production:
-            pillar = {**self._production(release), **pillar}
+            pillar = {**self._production().pillar(), **pillar}
         made = Deployed(self, release, pillar, production)
         self._present, self._order = made, order
         self._ordered = copy.deepcopy(made.pillar)
@@ -273,46 +273,20 @@ class Deployer:
 
     def token(self):
         """A new token of the user that the tests are."""
-        return self._services("keystone").token("load", LOAD_PASSWORD, "load")
-
-    def _production(self, release):
-        mariadb, keystone = self._services("mariadb"), self._services("keystone")
-        if not self._memcached:
-            self._memcached = Memcached(session.address(202)).__enter__()
-        mariadb.drop()
-        keystone.user("glance", GLANCE_PASSWORD)
-        keystone.ensure("project", "load", domain_id="default")
-        keystone.user("load", LOAD_PASSWORD, project="load", role="member")
-        return {
-            "database_address": mariadb.address,
-            "database_password": mariadb.root_password,
-            "glance_database_password": "glance-database-secret",
-            "keystone_internal_url": keystone.url,
-            "glance_keystone_password": GLANCE_PASSWORD,
-            "keystone_admin_password": "admin",
-            "memcached_servers": [f"{self._memcached.address}:{MEMCACHED_PORT}"],
-            "memcache_secret_key": "memcache-secret",
-        }
+        return self._production().token()
 
     # The database that was bootstrapped once
 
-    def _kept(self, made, kind):
-        image = self.engine.client.images.get(self.engine.image(made.release))
-        folder = work_folder() / "cache"
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder / f"bootstrapped-{image.id.split(':')[1][:16]}.{kind}"
+    def _image_id(self, made):
+        return self.engine.client.images.get(self.engine.image(made.release)).id
 
     def _restore(self, made):
         """Put the kept database where the formula will look for it; whether there was one."""
-        kept = self._kept(made, "sql" if made.production else "sqlite")
+        if made.production:
+            return self._production().restore(self._image_id(made))
+        kept = Production.kept(self._image_id(made), "sqlite")
         if not kept.exists():
             return False
-        if made.production:
-            mariadb = self._services("mariadb")
-            mariadb.fresh(password=made.pillar["glance_database_password"])
-            mariadb.container.put_archive("/tmp", archive({"glance.sql": kept.read_bytes()}))
-            mariadb.sql("source /tmp/glance.sql", "glance")
-            return True
         entry = {DATABASE_FILE: (kept.read_bytes(), 0o640)}
         with self._holder(made) as holder:
             holder.put_archive("/var/lib/glance", archive(entry, OWNER, OWNER))
@@ -320,22 +294,14 @@ class Deployer:
 
     def _keep(self, made):
         """Keep the database that the formula has just made."""
-        kept = self._kept(made, "sql" if made.production else "sqlite")
         if made.production:
-            mariadb = self._services("mariadb")
-            login = ["-h", mariadb.address, "-uroot", f"-p{mariadb.root_password}"]
-            code, (content, errors) = mariadb.container.exec_run(
-                ["mariadb-dump", *login, "--skip-comments", "glance"], demux=True
-            )
-            assert code == 0, errors
-        else:
-            with self._holder(made) as holder:
-                stream, _ = holder.get_archive(f"/var/lib/glance/{DATABASE_FILE}")
-                with tarfile.open(fileobj=io.BytesIO(b"".join(stream))) as tar:
-                    content = tar.extractfile(DATABASE_FILE).read()
-        part = kept.with_suffix(".part")
-        part.write_bytes(content)
-        part.replace(kept)
+            self._production().keep(self._image_id(made))
+            return
+        with self._holder(made) as holder:
+            stream, _ = holder.get_archive(f"/var/lib/glance/{DATABASE_FILE}")
+            with tarfile.open(fileobj=io.BytesIO(b"".join(stream))) as tar:
+                content = tar.extractfile(DATABASE_FILE).read()
+        write_whole(Production.kept(self._image_id(made), "sqlite"), content)
 
     def _holder(self, made):
         return _Holder(self.engine, made)
@@ -345,12 +311,6 @@ class Deployer:
         if self._present:
             self._present.clean()
         self._present = self._order = None
-
-    def close(self):
-        """End what this has started beside it."""
-        self.clean()
-        if self._memcached:
-            self._memcached.__exit__()
 
 
 class _Holder:

@@ -15,6 +15,7 @@ from support.engines import POLL, STOP_LIMIT, Engine, alive
 
 KEEP = "glance-testbed.keep"  # label of containers and volumes that outlive a reset
 CLIENT_TIMEOUT = 120  # seconds
+SERVICES = {"mariadb": "mariadb:10.11", "keystone": "keystone:30.0.0", "haproxy": "haproxy:2.6"}
 
 
 def archive(files, uid=0, gid=0):
@@ -51,11 +52,10 @@ class TestEngine(Engine):
         """Return the reference of an image that is in this engine now, made if need be.
 
         name
-            A release (``2026.2``), ``mariadb`` or ``keystone``.
+            A release (``2026.2``), ``mariadb``, ``keystone`` or ``haproxy``.
         """
         session.script("images", "--engine", self.number, name)
-        references = {"mariadb": "mariadb:10.11", "keystone": "keystone:30.0.0"}
-        reference = references.get(name, f"glance-api:{name}")
+        reference = SERVICES.get(name, f"glance-api:{name}")
         self.client.images.get(reference)
         return reference
 

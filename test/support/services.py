@@ -24,7 +24,7 @@ def _until(condition, what, container):
 
 
 class MariaDB:
-    """A server that keeps its data in memory.
+    """A server that keeps its data in memory; being started when made, there after ``ready()``.
 
     address, port, root_user, root_password
         How to reach it.
@@ -39,7 +39,11 @@ class MariaDB:
         image = engine.image("mariadb")
         command = [self.address, str(self.port), *options]
         self.container = engine.run(image, "mariadb", command=command, tmpfs=MEMORY)
+
+    def ready(self):
+        """Wait until it answers; return itself."""
         _until(lambda: self._client("select 1")[0] == 0, "MariaDB", self.container)
+        return self
 
     def _client(self, statement, database=""):
         login = ["-h", self.address, "-P", str(self.port), "-uroot", f"-p{self.root_password}"]
@@ -80,6 +84,8 @@ class MariaDB:
 class Keystone:
     """A Keystone with the user admin (password admin, project admin).
 
+    Being started when made, there after ``ready()``.
+
     url
         Its address, without /v3.
     """
@@ -92,8 +98,12 @@ class Keystone:
         image = engine.image("keystone")
         command = ["start-keystone", self.address, str(self.port)]
         self.container = engine.run(image, "keystone", command=command)
-        _until(lambda: self._ask("GET", "/v3")[0] == 200, "Keystone", self.container)
         self._admin = None
+
+    def ready(self):
+        """Wait until it answers; return itself."""
+        _until(lambda: self._ask("GET", "/v3")[0] == 200, "Keystone", self.container)
+        return self
 
     def _ask(self, method, path, body=None, token=None):
         connection = http.client.HTTPConnection(self.address, self.port, timeout=30)

@@ -19,6 +19,10 @@ describe() {
       IMAGE=mariadb:10.11
       KEY=$(hash_of "$SUITE" "$BUILD/mariadb_hook")
       ;;
+    haproxy)
+      IMAGE=haproxy:2.6
+      KEY=$(hash_of "$SUITE" "$BUILD/haproxy_hook")
+      ;;
     keystone)
       describe_venv keystone
       IMAGE=keystone:30.0.0
@@ -26,7 +30,7 @@ describe() {
       ;;
     *)
       read -r RELEASE VERSION KOLLA PINS < <(grep "^$1 " "$TESTBED_SRC/releases.txt") ||
-        die "no image is named $1: take mariadb, keystone or a release of test/testbed/releases.txt"
+        die "no image is named $1: take mariadb, keystone, haproxy or a release of test/testbed/releases.txt"
       describe_venv "$PINS"
       IMAGE=glance-api:$RELEASE
       KEY=$(hash_of "$VENV" "$VERSION" "$KOLLA" "$BUILD/glance.sh")
@@ -47,6 +51,10 @@ build() {
     mariadb)
       step "image: $IMAGE" rootfs "$IMAGE" "$KEY" mariadb-server "$BUILD/mariadb_hook" \
         'ENTRYPOINT ["start-mariadb"]' 'CMD ["127.0.0.1","3306"]'
+      ;;
+    haproxy)
+      step "image: $IMAGE" rootfs "$IMAGE" "$KEY" haproxy "$BUILD/haproxy_hook" \
+        'ENTRYPOINT ["start-haproxy"]' 'CMD ["127.0.0.1","1936"]'
       ;;
     keystone)
       build_venv
