@@ -84,3 +84,30 @@ def step(old, new):
     if old in SLURP and new in SLURP and SLURP.index(new) - SLURP.index(old) == 1:
         return "slurp"
     return "too far"
+
+
+def first_step(old, new):
+    """
+    Return the release to go to first on the way up from one release to another.
+
+    old, new
+        Releases, such as ``2023.2`` and ``2025.1``; ``new`` is the higher one.
+
+    Returns the farthest release towards ``new`` that one step may lead to: ``new`` itself when
+    :func:`step` supports it.
+
+    Raises SaltInvocationError when a release is not known.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' glance_releases.first_step 2023.2 2025.1
+    """
+    order = list(RELEASES.values())
+    reachable = [
+        one
+        for one in order
+        if step(old, one) in ("adjacent", "slurp") and step(one, new) != "down"
+    ]
+    return reachable[-1] if reachable else new

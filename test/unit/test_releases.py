@@ -57,6 +57,21 @@ def test_step(old, new, kind):
     assert glance_releases.step(old, new) == kind
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "first"),
+    [
+        ("2023.1", "2025.1", "2024.1"),
+        ("2023.2", "2024.2", "2024.1"),
+        ("2023.2", "2026.2", "2024.1"),
+        ("2025.1", "2026.2", "2026.1"),
+        ("2024.2", "2026.1", "2025.1"),
+        ("2026.1", "2026.2", "2026.2"),
+    ],
+)
+def test_the_first_of_several_steps(old, new, first):
+    assert glance_releases.first_step(old, new) == first
+
+
 def test_step_with_an_unknown_release():
     with pytest.raises(SaltInvocationError, match="The release '2027.1' is not known"):
         glance_releases.step("2026.1", "2027.1")

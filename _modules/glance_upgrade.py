@@ -1,0 +1,333 @@
+"""
+The plan of an upgrade or a rollback: facts of all hosts in, ordered steps or refusals out.
+
+Pure.  State lives in the world (labels, images, the schema's position, drain markers), so the
+same facts give the same plan, and after a kill anywhere the facts give the rest of it.  What is
+refused stands in ``glance_upgrade_rules``; who runs the steps is ``glance_orchestrate``.
+"""
+
+__virtualname__ = "glance_upgrade"
+
+_CONFIRM = {"do": "runner", "fun": "salt.cmd", "arg": ["glance_orchestrate.confirm", "upgrade"]}
+
+
+def __virtual__():
+    return __virtualname__
+
+
+def plan(facts, parts=None):
+    """
+    Plan an upgrade (rolling or legacy) or a rollback.
+
+    facts
+        ``mode`` (``upgrade`` or ``rollback``), ``settings``, ``hosts`` in the order of the group,
+        ``schema``, ``store``, ``lock``, ``again``, as ``glance_orchestrate`` gathers them.
+
+    parts
+        Functions by name; those of Salt by default.
+
+    Returns ``refusals`` (one sentence each; then there are no steps), ``nothing`` (all is done),
+    ``method`` (``rolling`` or ``legacy``), ``summary``, ``pause`` (why the plan ends early, or
+    None) and ``steps``.
+    """
+    parts = __salt__ if parts is None else parts
+    how = method(facts)
+    refusals = parts["glance_upgrade_rules.refusals"](facts, how)
+    found = {"method": how, "refusals": refusals, "pause": None, "steps": []}
+    if refusals:
+        return {**found, "nothing": False, "summary": "Nothing was touched."}
+    release = wanted_release(facts)
+    if release is None or (facts["mode"] == "upgrade" and facts["schema"] is None):
+        return {**found, **_pull_first(facts), "nothing": False}
+    steps, pause = (_rolling if how == "rolling" else _legacy)(facts, release)
+    verb = "rolled back" if facts["mode"] == "rollback" else "upgraded"
+    hosts = [one["id"] for one in _to_change(facts)]
+    summary = f"Glance is {verb} to {release} ({how}) on {_names(hosts)}." if hosts else (
+        f"Every host runs Glance {release}."
+    )  # fmt: skip
+    return {**found, "pause": pause, "steps": steps, "nothing": not steps, "summary": summary}
+
+
+def method(facts):
+    """
+    Whether hosts are replaced one after the other (``rolling``) or all are stopped (``legacy``).
+
+    facts
+        As for :func:`plan`.
+    """
+    settings = facts["settings"]
+    one_host = len([one for one in facts["hosts"] if one["runs_api"]]) == 1
+    if settings["glance_enable_rolling_upgrade"] or (
+        settings["glance_upgrade_handover_single_host"] and one_host
+    ):
+        return "rolling"
+    release = wanted_release(facts)
+    other = [one for one in _api(facts) if _release(one) not in (None, release)]
+    # Another configuration or another image of the same release stops nobody.
+    return "legacy" if other or _pending(facts) else "rolling"
+
+
+def wanted_release(facts):
+    """
+    The release of the image that the pillar names, or None while no host has the image.
+
+    facts
+        As for :func:`plan`.
+    """
+    found = [one["wanted"]["release"] for one in _api(facts) if one["wanted"]["release"]]
+    return found[0] if found else None
+
+
+def waves(hosts, max_unavailable):
+    """
+    The order in which hosts are replaced: lists of ids, each replaced at the same time.
+
+    hosts
+        The hosts that may run the API, as in :func:`plan`.
+
+    max_unavailable
+        How many at the same time: a number, or a percentage such as ``25%``.
+
+    What does not serve comes first, then what a killed run has begun. As long as no host is done,
+    the first wave is one host alone, the canary.
+    """
+    todo = sorted((one for one in hosts if one["change"]), key=_urgency)
+    size = _size(max_unavailable, len(hosts))
+    canary = 0 if any(not one["change"] for one in hosts) else 1
+    first, rest = todo[:canary], todo[canary:]
+    found = [first] if first else []
+    # Who is out already comes alone, so that nobody else is out at the same time.
+    out, serving = [[o for o in rest if _is_out(o) is is_out] for is_out in (True, False)]
+    for some in (out, serving):
+        found += [some[at : at + size] for at in range(0, len(some), size)]
+    return [[one["id"] for one in wave] for wave in found]
+
+
+def contract_refusal(facts):
+    """
+    Why the last phase of the schema must not run now, or None.
+
+    facts
+        As for :func:`plan`, gathered right before.
+    """
+    release = wanted_release(facts)
+    for one in facts["hosts"]:
+        if not one["answers"]:
+            return f"{one['id']} does not answer, so nobody knows what runs there."
+        running = [one["running"]] if one["running"] else []
+        old = [
+            (c["name"], c["release"])
+            for c in running + one["others"]
+            if c["release"] != release or not one["runs_api"]
+        ]
+        if old:
+            name, its = old[0]
+            return f"{name} on {one['id']} is still of Glance {its}."
+        if one["runs_api"] and not (one["running"] and one["running"]["serves"]):
+            return f"Glance does not serve on {one['id']}."
+    return None
+
+
+# --------------------------------------------------------------------------- the two methods
+
+
+def _rolling(facts, release):
+    settings, pending = facts["settings"], _pending(facts)
+    todo, first, rollback = _to_change(facts), facts["hosts"][0]["id"], _is_rollback(facts)
+    steps = _before(facts, todo)
+    if "expand" in pending:
+        steps.append(_state("expand", [first], f"The database is expanded for Glance {release}"))
+    if "expand" in pending or "migrate" in pending:
+        steps.append(_state("migrate", [first], f"The data is migrated for Glance {release}"))
+    groups = waves(_api(facts), settings["glance_upgrade_max_unavailable"])
+    canary_first = groups and not any(not one["change"] for one in _api(facts))
+    pause = None
+    if settings["glance_upgrade_pause_after_canary"] and canary_first and len(groups) > 1:
+        left = _names([host for wave in groups[1:] for host in wave])
+        groups = groups[:1]
+        pause = (
+            f"This is a pause after the first host, {groups[0][0]}"
+            f" (glance:glance_upgrade_pause_after_canary): the same command goes on with {left}."
+        )
+    steps += [_host(wave, f"Glance {release} is in charge on {_names(wave)}") for wave in groups]
+    if pause:
+        return steps, pause
+    steps += [_host([host], f"Glance is gone from {host}") for host in _leaving(facts)]
+    if rollback:
+        return steps + _verify(steps, first), None
+    steps, pause = _contract(facts, steps, pending, first, release)
+    return _after(facts, steps, first, release), pause
+
+
+def _legacy(facts, release):
+    pending, first = _pending(facts), facts["hosts"][0]["id"]
+    steps = _before(facts, _to_change(facts))
+    stop = [
+        one["id"]
+        for one in facts["hosts"]
+        if one["answers"] and (_release(one) not in (None, release) or _old_others(one, release))
+    ]
+    change = [one["id"] for one in _api(facts) if one["change"]]
+    # Who is stopped is started, whatever else is to be done there.
+    start = [one["id"] for one in _api(facts) if one["id"] in {*stop, *change}]
+    work = []
+    if stop:
+        work.append({**_state("stop", stop, f"Glance is stopped on {_names(stop)}"),
+                     "outage": "begins"})  # fmt: skip
+    if pending and not _is_rollback(facts):
+        work.append(_state("sync", [first], f"The database is that of Glance {release}"))
+    if stop:
+        ids = [one["id"] for one in work]
+        again = _state("start_old", stop, f"What was stopped is started again on {_names(stop)}")
+        work.append({**again, "onfail": ids})
+    if start:
+        work.append({**_host(start, f"Glance {release} is in charge on {_names(start)}"),
+                     "outage": "ends"})  # fmt: skip
+    steps += work + [_host([host], f"Glance is gone from {host}") for host in _leaving(facts)]
+    if _is_rollback(facts):
+        return steps + _verify(steps, first), None
+    return _after(facts, steps, first, release), None
+
+
+# --------------------------------------------------------------------------- their steps
+
+
+def _before(facts, todo):
+    """What touches no service: images, proof, backup."""
+    ids = [one["id"] for one in todo if one["runs_api"]]
+    first, pull = facts["hosts"][0]["id"], facts["settings"]["glance_image_pull"]
+    missing = [
+        one["id"] for one in todo if pull == "always" or one["wanted"]["image_id"] is None
+    ]
+    steps = []
+    if missing:
+        steps.append(_state("pull", missing, f"The image is on {_names(missing)}"))
+    if ids:
+        sentence = f"The image accepts the configuration of {_names(ids)}"
+        steps.append(_state("precheck", ids, sentence))
+    release = wanted_release(facts)
+    # On the way the database is not saved again unless its schema is to change once more.
+    begins = ids and all(_release(one) != release and not _is_out(one) for one in _api(facts))
+    pending = _pending(facts)
+    work = [one for one in pending if not (one == "contract" and _held(facts))]
+    if work or (begins and not _is_rollback(facts)):
+        steps.append(_state("backup", [first], "The database is backed up"))
+    return steps
+
+
+def _contract(facts, steps, pending, first, release):
+    if not pending:
+        return steps, None
+    if _held(facts):
+        return steps, (
+            "The last phase of the schema is held (glance:glance_upgrade_contract): set it to auto"
+            " and run the same command again; until then rollback works."
+        )
+    return [
+        *steps,
+        _step("confirm", [], f"No container older than Glance {release} is left", **_CONFIRM),
+        _state("contract", [first], f"The database is contracted for Glance {release}"),
+    ], None
+
+
+def _after(facts, steps, first, release):
+    if facts["schema"]["metadefs_missing"]:
+        sentence = f"The metadata definitions of Glance {release} are loaded"
+        steps = [*steps, _state("metadefs", [first], sentence)]
+    return steps + _verify(steps, first)
+
+
+def _verify(steps, first):
+    """Images go up and come back at the end, if anything was done."""
+    sentence = "Images go up and come back as users see it"
+    return [_state("verify", [first], sentence)] if steps else []
+
+
+def _pull_first(facts):
+    ids = [one["id"] for one in _api(facts) if one["wanted"]["image_id"] is None]
+    ids = ids or [one["id"] for one in _api(facts)]
+    again = {"fun": "state.orchestrate", "arg": [f"glance.orchestrate.{facts['mode']}"]}
+    return {
+        "steps": [
+            _state("pull", ids, f"The image is on {_names(ids)}"),
+            _step("again", [], "The rest is planned and done", do="runner", **again),
+        ],
+        "pause": None,
+        "summary": (
+            f"The image {facts['settings']['glance_api_image_full']} is pulled first: it alone"
+            " tells which release it holds, and the rest is planned then."
+        ),
+    }
+
+
+def _state(phase, hosts, sentence):
+    return _step(phase, hosts, sentence, do="state", sls=[f"glance.upgrade.{phase}"])
+
+
+def _host(hosts, sentence):
+    return _state("host", hosts, sentence)
+
+
+def _step(phase, hosts, sentence, **work):
+    return {"id": sentence, "phase": phase, "hosts": hosts, "outage": None, **work}
+
+
+# --------------------------------------------------------------------------- reading the facts
+
+
+def _is_rollback(facts):
+    return facts["mode"] == "rollback"
+
+
+def _api(facts):
+    return [one for one in facts["hosts"] if one["runs_api"]]
+
+
+def _to_change(facts):
+    return [one for one in _api(facts) if one["change"]]
+
+
+def _leaving(facts):
+    """Hosts of the group that may not run the API but have a container."""
+    return [
+        one["id"]
+        for one in facts["hosts"]
+        if not one["runs_api"] and (one["running"] or one["others"])
+    ]
+
+
+def _release(host):
+    return host["running"]["release"] if host["running"] else None
+
+
+def _old_others(host, release):
+    return any(one["release"] != release for one in host["others"])
+
+
+def _pending(facts):
+    if not facts["schema"] or _is_rollback(facts):
+        return []
+    return facts["schema"]["pending"]
+
+
+def _held(facts):
+    return facts["settings"]["glance_upgrade_contract"] == "hold"
+
+
+def _is_out(host):
+    return host["running"] is not None and not host["running"]["serves"]
+
+
+def _urgency(host):
+    begun = bool(host["others"]) or host["drained_by"] == "replacement"
+    return (not _is_out(host), not begun)
+
+
+def _size(max_unavailable, count):
+    text = str(max_unavailable)
+    number = int(text[:-1]) * count // 100 if text.endswith("%") else int(text)
+    return max(1, number)
+
+
+def _names(hosts):
+    return ", ".join(hosts)

@@ -1,0 +1,308 @@
+"""The plan of an upgrade: its steps in order, and every refusal in its sentence."""
+
+import pytest
+
+import glance_upgrade
+from support.model_upgrade import PARTS, Container, World
+
+pytestmark = pytest.mark.upgrade
+
+
+def world(count=3, old="2026.1", new="2026.2", **more):
+    made = World(count, old, new, **more)
+    for one in made.ids:
+        made.images[one].add(new)
+    return made
+
+
+def plan(made):
+    return glance_upgrade.plan(made.facts(), PARTS)
+
+
+def phases(made):
+    return [(step["phase"], *step["hosts"]) for step in plan(made)["steps"]]
+
+
+def refusals(made, **facts):
+    return glance_upgrade.plan({**made.facts(), **facts}, PARTS)["refusals"]
+
+
+def test_rolling_in_its_order():
+    made = world()
+    made.images["ctl2"].remove("2026.2")
+    assert phases(made) == [
+        ("pull", "ctl2"),
+        ("precheck", "ctl1", "ctl2", "ctl3"),
+        ("backup", "ctl1"),
+        ("expand", "ctl1"),
+        ("migrate", "ctl1"),
+        ("host", "ctl1"),
+        ("host", "ctl2"),
+        ("host", "ctl3"),
+        ("confirm",),
+        ("contract", "ctl1"),
+        ("metadefs", "ctl1"),
+        ("verify", "ctl1"),
+    ]
+    assert plan(made)["method"] == "rolling"
+    assert plan(made)["summary"] == "Glance is upgraded to 2026.2 (rolling) on ctl1, ctl2, ctl3."
+
+
+def test_every_step_has_a_sentence_of_its_own():
+    ids = [step["id"] for step in plan(world())["steps"]]
+    assert len(set(ids)) == len(ids)
+    assert "Glance 2026.2 is in charge on ctl2" in ids
+
+
+def test_legacy_stops_all_and_says_when_the_outage_begins_and_ends():
+    made = world(glance_enable_rolling_upgrade=False)
+    everywhere = ("ctl1", "ctl2", "ctl3")
+    assert phases(made) == [
+        ("precheck", *everywhere),
+        ("backup", "ctl1"),
+        ("stop", *everywhere),
+        ("sync", "ctl1"),
+        ("start_old", *everywhere),
+        ("host", *everywhere),
+        ("metadefs", "ctl1"),
+        ("verify", "ctl1"),
+    ]
+    by_phase = {step["phase"]: step for step in plan(made)["steps"]}
+    outage = {phase: step["outage"] for phase, step in by_phase.items() if step["outage"]}
+    assert outage == {"stop": "begins", "host": "ends"}
+    assert by_phase["start_old"]["onfail"] == [by_phase["stop"]["id"], by_phase["sync"]["id"]]
+
+
+def test_another_image_of_the_same_release_stops_nobody():
+    made = world(glance_enable_rolling_upgrade=False, schema=False, old="2026.2")
+    made.hosts = {one: [Container("glance_api", "2026.2", "before")] for one in made.ids}
+    made.missing_metadefs = set()
+    assert phases(made) == [
+        ("precheck", "ctl1", "ctl2", "ctl3"),
+        ("host", "ctl1"),
+        ("host", "ctl2"),
+        ("host", "ctl3"),
+        ("verify", "ctl1"),
+    ]
+
+
+def test_a_finished_upgrade_plans_nothing():
+    made = world()
+    while not plan(made)["nothing"]:
+        made.run()
+    assert plan(made)["steps"] == [] and plan(made)["summary"] == "Every host runs Glance 2026.2."
+
+
+def test_waves_by_percentage_after_the_canary():
+    made = world(8, glance_upgrade_max_unavailable="40%")
+    hosts = [one[1:] for one in phases(made) if one[0] == "host"]
+    assert hosts == [("ctl1",), ("ctl2", "ctl3", "ctl4"), ("ctl5", "ctl6", "ctl7"), ("ctl8",)]
+
+
+def test_the_pause_after_the_canary_ends_with_the_next_run():
+    made = world(glance_upgrade_pause_after_canary=True)
+    assert phases(made)[-1] == ("host", "ctl1")
+    assert plan(made)["pause"] == (
+        "This is a pause after the first host, ctl1 (glance:glance_upgrade_pause_after_canary): the"
+        " same command goes on with ctl2, ctl3."
+    )
+    made.run()
+    assert [one for one in phases(made) if one[0] == "host"] == [("host", "ctl2"), ("host", "ctl3")]
+    assert plan(made)["pause"] is None
+
+
+def test_a_held_contract_is_told_and_done_by_a_later_run():
+    made = world(glance_upgrade_contract="hold")
+    assert ("confirm",) not in phases(made)
+    made.run()
+    assert plan(made)["nothing"]
+    assert "glance:glance_upgrade_contract" in plan(made)["pause"]
+    made.settings["glance_upgrade_contract"] = "auto"
+    assert phases(made) == [("backup", "ctl1"), ("confirm",), ("contract", "ctl1"),
+                            ("verify", "ctl1")]  # fmt: skip
+
+
+def test_a_host_that_left_the_api_is_cleared_before_contract():
+    facts = world().facts()
+    facts["hosts"][2]["runs_api"] = False
+    steps = glance_upgrade.plan(facts, PARTS)["steps"]
+    ids = [step["id"] for step in steps]
+    assert ids.index("Glance is gone from ctl3") < [s["phase"] for s in steps].index("confirm")
+    for one in facts["hosts"]:
+        one["running"]["release"] = "2026.2"
+    assert "glance_api on ctl3" in glance_upgrade.contract_refusal(facts)
+
+
+def test_an_image_that_nobody_has_is_pulled_before_the_rest_is_planned():
+    made = World(2, "2026.1", "2026.2")
+    found = plan(made)
+    assert phases(made) == [("pull", "ctl1", "ctl2"), ("again",)]
+    assert found["steps"][1]["arg"] == ["glance.orchestrate.upgrade"]
+    assert "is pulled first" in found["summary"]
+
+
+def test_rollback_goes_host_by_host_and_touches_no_schema():
+    made = world()
+    made.run()
+    made.stage, made.contracted_by, made.mode = "migrated", None, "rollback"
+    assert phases(made) == [
+        ("precheck", "ctl1", "ctl2", "ctl3"),
+        ("host", "ctl1"),
+        ("host", "ctl2"),
+        ("host", "ctl3"),
+        ("verify", "ctl1"),
+    ]
+
+
+def test_rollback_after_a_contract_that_matters_is_refused_and_names_the_backup():
+    made = world()
+    made.run()
+    made.mode, made.backups = "rollback", ["/var/backups/glance/one.sql"]
+    assert refusals(made) == [
+        "Glance 2026.1 does not know the schema in mysql://db/glance (new), so there is no way back"
+        " but the backup of the database, with the loss of all that was stored since"
+        " (/var/backups/glance/one.sql)."
+    ]
+
+
+def test_one_host_with_a_shared_store_may_roll():
+    assert plan(world(1))["method"] == "rolling"
+    assert not plan(world(1))["refusals"]
+
+
+def test_one_host_with_files_of_its_own():
+    made = world(1)
+    made.shared = False
+    assert refusals(made) == [
+        "A rolling upgrade needs images that all hosts share, but they are on one host: set"
+        " glance:glance_enable_rolling_upgrade to no for a legacy upgrade, with a stop, or"
+        " glance:glance_upgrade_handover_single_host to yes."
+    ]
+    made.settings["glance_upgrade_handover_single_host"] = True
+    for rolling in (True, False):
+        made.settings["glance_enable_rolling_upgrade"] = rolling
+        assert plan(made)["method"] == "rolling" and not refusals(made)
+
+
+def test_a_lower_release_names_the_rollback():
+    (only,) = refusals(world(old="2026.2", new="2026.1"))
+    assert only.startswith("ctl1, ctl2, ctl3 run Glance 2026.2 and the pillar names an image of")
+    assert "glance.orchestrate.rollback" in only
+
+
+def test_a_step_that_is_too_far_says_which_comes_first():
+    (only,) = refusals(world(old="2023.2", new="2025.1"))
+    assert "go to 2024.1 first" in only
+
+
+def test_a_rollback_goes_down():
+    made = world(old="2026.2", new="2026.1", schema=False)
+    made.mode = "rollback"
+    made.old, made.new = "2026.2", "2026.1"
+    made.hosts = {one: [Container("glance_api", "2026.1", "x")] for one in made.ids}
+    made.images = {one: {"2026.1", "2026.2"} for one in made.ids}
+    (only,) = refusals(made)
+    assert "a rollback goes down" in only
+
+
+def test_an_upgrade_in_the_middle_has_no_third_target():
+    made = world(old="2024.1", new="2025.1", glance_accepted_advisories=["OSSA-2026-004"])
+    made.hosts["ctl2"] = [Container("glance_api", "2024.2", "2024.2")]
+    (only,) = refusals(made)
+    assert "an earlier upgrade has not ended" in only and "name 2024.2" in only
+
+
+def test_a_known_hole_is_refused_unless_accepted():
+    made = world(old="2023.2", new="2024.1")
+    (only,) = refusals(made)
+    assert "Glance 28.9.0" in only and "OSSA-2026-004" in only
+    made.settings["glance_accepted_advisories"] = ["OSSA-2026-004"]
+    assert refusals(made) == []
+
+
+def test_a_host_that_runs_the_image_already_is_not_asked_for_its_holes():
+    made = world(old="2023.2", new="2024.1", glance_accepted_advisories=["OSSA-2026-004"])
+    while not plan(made)["nothing"]:
+        made.run()
+    made.settings["glance_accepted_advisories"] = []
+    assert plan(made)["nothing"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"error": "The database cannot be read."}, "cannot be read"),
+        ({"position": "ahead", "heads": ["2027_1_contract01"]}, "is newer (2027_1_contract01)"),
+        ({"position": "unknown", "heads": []}, "is not a schema of Glance"),
+        (
+            {"half_done": {"objects": [], "repairable": False, "remedy": "Drop it by hand."}},
+            "Drop it by hand.",
+        ),
+    ],
+)
+def test_a_schema_that_cannot_be_worked_on(change, words):
+    made = world()
+    (only,) = refusals(made, schema={**made.facts()["schema"], **change})
+    assert words in only
+
+
+def test_another_run_is_named():
+    lock = {"owner": "upgrade by root, pid 7 on master", "since": "10:00", "expires": "14:00",
+            "dead": False}  # fmt: skip
+    (only,) = refusals(world(), lock=lock)
+    assert "upgrade by root, pid 7 on master" in only
+    assert refusals(world(), lock={**lock, "dead": True}) == []
+
+
+def test_all_faults_of_all_hosts_are_told_at_once():
+    made = world(glance_image_pull="never")
+    facts = made.facts()
+    facts["hosts"][0]["faults"] = ["glance:a is wrong.", "glance:b is wrong."]
+    facts["hosts"][2]["answers"] = False
+    assert glance_upgrade.plan(facts, PARTS)["refusals"] == [
+        "ctl3 does not answer: start its salt-minion, or take it out of glance:glance_api_group"
+        " when it is gone for good.",
+        "ctl1: glance:a is wrong.",
+        "ctl1: glance:b is wrong.",
+    ]
+
+
+def test_an_image_that_may_not_be_pulled():
+    made = world(glance_image_pull="never")
+    made.images["ctl3"].remove("2026.2")
+    (only,) = refusals(made)
+    assert only.startswith("The image glance-api:new is not on ctl3 and")
+
+
+def test_a_host_that_does_not_serve_is_repaired_first():
+    made = world()
+    made.hosts["ctl2"][0].serves = False
+    (only,) = refusals(made)
+    assert only.startswith("Glance does not serve on ctl2: repair it first")
+    made.settings["glance_enable_rolling_upgrade"] = False
+    assert refusals(made) == [], "legacy stops it anyway"
+
+
+def test_a_group_without_glance_is_deployed_first():
+    made = world()
+    made.hosts = {one: [] for one in made.ids}
+    (only,) = refusals(made)
+    assert "glance.orchestrate.deploy" in only
+
+
+@pytest.mark.parametrize("where", ["beside", "in charge", "silent"])
+def test_contract_is_refused_while_anything_old_is_left(where):
+    made = world()
+    for one in made.ids:
+        made.hosts[one] = [Container("glance_api", "2026.2", "2026.2")]
+    assert glance_upgrade.contract_refusal(made.facts()) is None
+    facts = made.facts()
+    if where == "silent":
+        facts["hosts"][1]["answers"] = False
+    elif where == "beside":
+        facts["hosts"][1]["others"] = [
+            {"name": "glance_api_old", "release": "2026.1", "ending": False}
+        ]
+    else:
+        facts["hosts"][1]["running"]["release"] = "2026.1"
+    assert "ctl2" in glance_upgrade.contract_refusal(facts)
