@@ -97,7 +97,7 @@ def request(
     return answer
 
 
-def project(settings, timeout=30):
+def project(settings, timeout=30, renew=False):
     """
     The id of the service user's project; None without Keystone. Fetches the token if needed.
 
@@ -105,10 +105,58 @@ def project(settings, timeout=30):
         Settings of ``glance_settings.get``.
     timeout
         Seconds for each wait on the network.
+    renew
+        Ask for a new token whatever is known, to find out whether the user and its password work.
 
     Raises CommandExecutionError with one sentence when Keystone gives no token.
     """
-    return _token(settings, timeout)["project"] if settings["keystone"] else None
+    return _token(settings, timeout, renew)["project"] if settings["keystone"] else None
+
+
+def keystone(
+    settings,
+    method,
+    path,
+    body=None,
+    token=None,
+    through="keystone_internal_url",
+    timeout=30,
+    failure="does not answer",
+):
+    """
+    Send one request to Keystone's v3 API.
+
+    settings
+        Settings of ``glance_settings.get``.
+    method, path
+        Of the request, the path from ``/v3`` on with its query.
+    body
+        A structure that is sent as JSON.
+    token
+        Id of the token to send.
+    through
+        The setting that holds the URL.
+    timeout
+        Seconds for each wait on the network.
+    failure
+        How the sentence goes on when there is no answer.
+
+    Returns ``{"status", "body", "headers"}``. Raises CommandExecutionError when there is no answer.
+    """
+    parts = urllib.parse.urlsplit(settings[through])
+    path = re.sub(r"(/v3)?/*$", "/v3", parts.path, count=1) + path
+    headers = {"Content-Type": "application/json", "Accept": "application/json"}
+    if token:
+        headers["X-Auth-Token"] = token
+    try:
+        tls = _tls(settings, load_balanced=False) if parts.scheme == "https" else None
+        conn = _Connection(parts.hostname, parts.port or (443 if tls else 80), timeout, tls)
+        text = None if body is None else json.dumps(body)
+        return _exchange(conn, method, path, text, headers)
+    except (OSError, http.client.HTTPException) as err:
+        raise CommandExecutionError(
+            f"{_keystone(settings, through)} {failure}: {_network_fault(err, timeout)}."
+        ) from None
 
 
 # The connection
@@ -210,19 +258,11 @@ def _token(settings, timeout, renew=False):
 
 
 def _ask_keystone(settings, timeout):
-    url, user = settings["keystone_internal_url"], settings["glance_keystone_user"]
-    what = f"Keystone at {url} (glance:keystone_internal_url)"
-    parts = urllib.parse.urlsplit(url)
-    path = re.sub(r"(/v3)?/*$", "/v3/auth/tokens", parts.path, count=1)
-    headers = {"Content-Type": "application/json", "Accept": "application/json"}
-    try:
-        tls = _tls(settings, load_balanced=False) if parts.scheme == "https" else None
-        conn = _Connection(parts.hostname, parts.port or (443 if tls else 80), timeout, tls)
-        answer = _exchange(conn, "POST", path, json.dumps(_credentials(settings)), headers)
-    except (OSError, http.client.HTTPException) as err:
-        raise CommandExecutionError(
-            f"{what} gives no token: {_network_fault(err, timeout)}."
-        ) from None
+    user, body = settings["glance_keystone_user"], _credentials(settings)
+    answer = keystone(
+        settings, "POST", "/auth/tokens", body, timeout=timeout, failure="gives no token"
+    )
+    what = _keystone(settings, "keystone_internal_url")
     if answer["status"] == 401:
         raise CommandExecutionError(
             f"{what} refuses user {user} of project service (HTTP 401): its password there is not"
@@ -234,6 +274,10 @@ def _ask_keystone(settings, timeout):
             " URL and Keystone itself."
         )
     return answer
+
+
+def _keystone(settings, setting):
+    return f"Keystone at {settings[setting]} (glance:{setting})"
 
 
 def _credentials(settings):

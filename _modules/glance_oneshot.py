@@ -38,18 +38,33 @@ def with_command(files, script, text):
     """
     body = json.loads(files["config.json"]["text"])
     body["command"] = f"{PYTHON} {SCRIPTS}/{script}"
-    body["config_files"].append(
-        {
-            "source": f"{CONFIG_MOUNT}/{script}",
-            "dest": f"{SCRIPTS}/{script}",
-            "owner": "root:glance",
-            "perm": "0640",
-        }
-    )
+    body["config_files"].append(_copied(script))
     return {
         **files,
         "config.json": {"text": json.dumps(body, indent=4) + "\n", "secret": False},
         script: {"text": text, "secret": False},
+    }
+
+
+def with_order(files, name, order):
+    """
+    The same configuration with what the script is to do, in a file beside it. Pure.
+
+    files
+        Result of :py:func:`with_command`.
+    name
+        File name.
+    order
+        A structure; may hold secrets.
+
+    Returns files of the same kind.
+    """
+    body = json.loads(files["config.json"]["text"])
+    body["config_files"].append(_copied(name))
+    return {
+        **files,
+        "config.json": {"text": json.dumps(body, indent=4) + "\n", "secret": False},
+        name: {"text": json.dumps(order), "secret": True},
     }
 
 
@@ -134,3 +149,12 @@ def answer(run_result, doing):
             f"The one-shot container that was to {doing} ended with code {run_result['rc']} and no"
             f" answer; its last lines: {tail}"
         ) from err
+
+
+def _copied(name):
+    return {
+        "source": f"{CONFIG_MOUNT}/{name}",
+        "dest": f"{SCRIPTS}/{name}",
+        "owner": "root:glance",
+        "perm": "0640",
+    }

@@ -232,17 +232,7 @@ def create_database(settings, want):
         "in_use": __salt__["glance_container.facts"]().get("database")
         == settings["database_identity"],
     }
-    body = json.loads(files["config.json"]["text"])
-    body["config_files"].append(
-        {
-            "source": "/var/lib/kolla/config_files/database.json",
-            "dest": "/var/lib/kolla/scripts/database.json",
-            "owner": "root:glance",
-            "perm": "0640",
-        }
-    )
-    files["config.json"] = {"text": json.dumps(body, indent=4) + "\n", "secret": False}
-    files["database.json"] = {"text": json.dumps(order), "secret": True}
+    files = __salt__["glance_oneshot.with_order"](files, "database.json", order)
     result = __salt__["glance_oneshot.run"]("database", settings, want, files, LOOK_TIMEOUT)
     answer = __salt__["glance_oneshot.answer"](result, "create the database")
     if answer.get("error"):

@@ -2,12 +2,12 @@
 # answers. It replaces a present one without failing a request.
 
 include:
-  - glance.database
+  - glance.identity
 
 Glance API runs:
   glance_container.running:
     - require:
-      - sls: glance.database
+      - sls: glance.identity
 
 Glance API answers:
   glance_api.answers:

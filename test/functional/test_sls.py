@@ -19,6 +19,7 @@ IN_ORDER = [
     "Glance configuration is accepted by the image",
     "Glance database is present",
     "Glance schema is bootstrapped",
+    "Glance is registered in Keystone",
     "Glance API runs",
     "Glance API answers",
 ]

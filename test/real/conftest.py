@@ -12,6 +12,7 @@ from support.haproxy import HAProxy
 from support.production import Production
 from support.salt_master import Master
 from support.straddle import Gate
+from support.watched import Place
 
 
 @pytest.fixture(scope="session")
@@ -79,3 +80,17 @@ def gate(tmp_path_factory):
     """What keeps imports going until a test lets them end; see support/straddle.py."""
     web = f"{session.address(WEB_HOST)}:{WEB_PORT}"
     return Gate(tmp_path_factory.mktemp("gate"), web)
+
+
+@pytest.fixture(scope="session")
+def _watched(_engine, mariadb, keystone, image, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("production")
+    place = Place(_engine, mariadb, keystone, image("2026.2"), folder)
+    yield place
+    place.clean()
+
+
+@pytest.fixture
+def production(_watched):
+    """A production Glance on one host, deployed once; see support/watched.py."""
+    return _watched.present()

@@ -3,138 +3,15 @@
 import hashlib
 import json
 import os
-import subprocess
-import threading
 import time
 import urllib.error
 import urllib.request
 
 import pytest
 
-from support import session
-from support.salt_call import SaltCall
+from support.watched import leaks
 
 pytestmark = pytest.mark.one_host
-
-# Unique strings, one per secret that the pillar may hold here.
-CANARIES = {
-    "database_password": "canary-dbadmin-7f31@/%",
-    "glance_database_password": "canary-dbglance-91c2@/%",
-    "glance_keystone_password": "canary-keystone-5ad0",
-    "memcache_secret_key": "canary-memcache-66b1",
-    "rabbitmq_password": "canary-rabbit-c8f4",
-    "docker_registry_password": "canary-registry-0e17",
-    "custom": "canary-custom-2d9a0123456789abcd",
-}
-
-
-class Production:
-    """A deployed production Glance, and how to change and ask it."""
-
-    def __init__(self, engine, call, mariadb, keystone, image, folder):
-        self.engine, self.call, self.mariadb, self.keystone = engine, call, mariadb, keystone
-        self.url = f"http://{session.address()}:9292"
-        self.folder = folder
-        self.base = {
-            "glance_api_image_full": image,
-            "glance_image_pull": "never",
-            "node_config": str(folder / "kolla"),
-            "default_container_dimensions": {},
-            "api_interface_address": session.address(),
-            "kolla_internal_vip_address": session.address(),
-            "enable_haproxy": "no",
-            "database_address": mariadb.address,
-            "database_port": mariadb.port,
-            "database_user": "dbadmin",
-            "keystone_internal_url": keystone.url,
-            "keystone_public_url": keystone.url,
-            "glance_keystone_register": "no",
-            "rabbitmq_servers": [session.address(202)],
-            "memcached_servers": [session.address(202)],
-            "docker_registry_username": "somebody",
-            "glance_min_healthy_time": 1,
-            "glance_custom_config": {
-                "glance-api.conf": {"DEFAULT": {"metadata_encryption_key": CANARIES["custom"]}}
-            },
-            **{key: value for key, value in CANARIES.items() if key != "custom"},
-        }
-
-    def apply(self, sls="glance", level="error", test=False, **edits):
-        """Apply with an edited pillar; edits last for this one run."""
-        self.call.pillar({"glance": {**self.base, **edits}})
-        return self.call("state.apply", sls, level=level, test=test)
-
-    def ask(self, method, path, data=None, kind="application/json"):
-        """One request with a real token; status and body."""
-        token = self.keystone.token("glance", CANARIES["glance_keystone_password"], "service")
-        request = urllib.request.Request(
-            self.url + path,
-            data=data,
-            method=method,
-            headers={"X-Auth-Token": token, "Content-Type": kind},
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
-                return answer.status, answer.read()
-        except urllib.error.HTTPError as err:
-            return err.code, err.read()
-
-    def container(self):
-        return self.engine.client.containers.get("glance_api")
-
-
-class Watch(threading.Thread):
-    """Collect what others on the host can see while something runs: arguments, environments."""
-
-    def __init__(self, engine):
-        super().__init__(daemon=True)
-        self.engine, self.seen, self.over = engine, set(), threading.Event()
-
-    def run(self):
-        while not self.over.wait(0.05):
-            table = subprocess.run(["ps", "axwwe"], capture_output=True, text=True, check=True)
-            # The test's own process holds the canaries in its environment of no interest.
-            self.seen.update(table.stdout.splitlines())
-            for one in self.engine.client.api.containers(all=True):
-                try:
-                    self.seen.add(json.dumps(self.engine.client.api.inspect_container(one["Id"])))
-                except Exception as err:  # noqa: BLE001 - it ended meanwhile, or is being made
-                    if "No such container" not in str(err) and "404" not in str(err):
-                        raise
-
-    def __enter__(self):
-        self.start()
-        return self
-
-    def __exit__(self, *_):
-        self.over.set()
-        self.join()
-
-
-def leaks(text):
-    """Names of the canaries that a text holds."""
-    return [name for name, value in CANARIES.items() if value in text or value[:-3] in text]
-
-
-@pytest.fixture(scope="module")
-def production(_engine, mariadb, keystone, image, tmp_path_factory):
-    """The first apply, watched; ``first`` and ``watched`` keep what it showed."""
-    mariadb.drop()
-    mariadb.sql(
-        "DROP USER IF EXISTS dbadmin@'%';"
-        f" CREATE USER dbadmin@'%' IDENTIFIED BY '{CANARIES['database_password']}';"
-        " GRANT ALL ON *.* TO dbadmin@'%' WITH GRANT OPTION"
-    )
-    keystone.user("glance", CANARIES["glance_keystone_password"])
-    _engine.reset()
-    folder = tmp_path_factory.mktemp("production")
-    with SaltCall(_engine.url) as call:
-        made = Production(_engine, call, mariadb, keystone, image("2026.2"), folder)
-        with Watch(_engine) as watch:
-            made.first = made.apply(level="trace")
-        made.watched = watch.seen
-        yield made
-    _engine.reset()
 
 
 def test_the_first_apply_makes_database_user_and_schema(production):
@@ -143,6 +20,7 @@ def test_the_first_apply_makes_database_user_and_schema(production):
         "Glance configuration is rendered",
         "Glance database is present",
         "Glance schema is bootstrapped",
+        "Glance is registered in Keystone",
         "Glance API runs",
     ]
     namespaces = production.mariadb.sql("SELECT COUNT(*) FROM metadef_namespaces", "glance")
@@ -217,7 +95,9 @@ def test_secrets_are_in_the_configuration_files_and_nowhere_else(production):
 
 def test_a_failing_run_tells_no_secret_either(production):
     wrong = "canary-wrong-44aa"
-    failed = production.apply(level="trace", glance_keystone_password=wrong)
+    failed = production.apply(
+        level="trace", glance_keystone_password=wrong, keystone_admin_password=wrong
+    )
     assert failed.rc != 0
     assert wrong not in failed.stdout + failed.stderr
     assert not leaks(failed.stdout + failed.stderr)
@@ -226,7 +106,9 @@ def test_a_failing_run_tells_no_secret_either(production):
 def test_a_wrong_keystone_password_is_caught_before_the_switch(production):
     """The health check stays 200 with it; only a request that needs a token shows it."""
     before = production.container().id
-    failed = production.apply(glance_keystone_password="not the one")
+    failed = production.apply(
+        glance_keystone_password="not the one", glance_keystone_register="no"
+    )
     assert list(failed.failed)[0] == "Glance API runs"
     assert "Keystone" in failed.failed["Glance API runs"]
     assert "went on serving" in failed.failed["Glance API runs"]

@@ -1,0 +1,204 @@
+"""Keystone: what is registered there, by whom it is used, and what happens when it is away."""
+
+import contextlib
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from support import session
+from support.deployed import wait_for
+from support.watched import CANARIES, leaks
+
+pytestmark = pytest.mark.cluster
+
+STATE = "Glance is registered in Keystone"
+URL = f"http://{session.address()}:9292"
+
+
+def state(result):
+    (found,) = [one for one in result.states if one["__id__"] == STATE]
+    return found
+
+
+def endpoints(keystone):
+    """{interface: endpoint} of Glance."""
+    service = keystone.find("service", "glance")
+    found = keystone.ask("GET", f"endpoints?service_id={service}")["endpoints"]
+    assert len(found) == len({one["interface"] for one in found})
+    return {one["interface"]: one for one in found}
+
+
+@contextlib.contextmanager
+def stopped(keystone):
+    keystone.container.stop(timeout=1)
+    try:
+        yield
+    finally:
+        keystone.container.start()
+        wait_for(lambda: keystone._ask("GET", "/v3")[0] == 200, 60, "Keystone's answer")
+
+
+def test_the_first_apply_registers_what_kolla_registers(production):
+    keystone = production.keystone
+    assert production.first.rc == 0, production.first.comments
+    changes = state(production.first)["changes"]
+    assert changes["public endpoint in RegionOne"] == {"old": None, "new": URL}
+    assert changes["role admin of glance in project service"] == {"old": None, "new": "granted"}
+    service = keystone.ask("GET", "services?type=image")["services"]
+    assert [(one["name"], one["description"]) for one in service] == [("glance", "Openstack Image")]
+    found = endpoints(keystone)
+    assert {name: (one["url"], one["region"]) for name, one in found.items()} == {
+        "internal": (URL, "RegionOne"),
+        "public": (URL, "RegionOne"),
+    }
+    assert keystone.token("glance", CANARIES["glance_keystone_password"], "service")
+
+
+def test_what_differs_is_told_and_repaired_and_nothing_else(production):
+    keystone = production.keystone
+    user = keystone.find("user", "glance")
+    public = endpoints(keystone)["public"]
+    role = keystone.find("role", "admin")
+    project = keystone.find("project", "service")
+    grant = f"projects/{project}/users/{user}/roles/{role}"
+    keystone.ask("PATCH", f"endpoints/{public['id']}", {"endpoint": {"url": "http://old:9292"}})
+    keystone.ask("DELETE", f"endpoints/{endpoints(keystone)['internal']['id']}")
+    keystone.ask("DELETE", grant)
+    wanted = {
+        "internal endpoint in RegionOne": {"old": None, "new": URL},
+        "public endpoint in RegionOne": {"old": "http://old:9292", "new": URL},
+        "role admin of glance in project service": {"old": None, "new": "granted"},
+    }
+
+    told = production.apply("glance.identity", test=True)
+    assert told.rc == 0, told.comments
+    assert (state(told)["result"], state(told)["changes"]) == (None, wanted)
+    assert endpoints(keystone)["public"]["url"] == "http://old:9292", "a test changes nothing"
+
+    done = production.apply("glance.identity")
+    assert done.rc == 0, done.comments
+    assert done.changed == [STATE]
+    assert state(done)["changes"] == wanted
+    assert endpoints(keystone)["public"]["id"] == public["id"]
+    assert keystone.find("user", "glance") == user
+
+    again = production.apply()
+    assert again.rc == 0, again.comments
+    assert again.changed == []
+
+
+def test_an_unmodified_openstack_client_finds_the_api_in_the_catalog(production, tmp_path):
+    keystone = production.keystone
+    keystone.ensure("project", "customers", domain_id="default")
+    keystone.user("customer", "customer-password", project="customers", role="member")
+    auth = {
+        "auth_url": f"{keystone.url}/v3",
+        "username": "customer",
+        "password": "customer-password",
+        "project_name": "customers",
+        "user_domain_name": "Default",
+        "project_domain_name": "Default",
+    }
+    cloud = {"clouds": {"here": {"auth": auth, "region_name": "RegionOne"}}}
+    (tmp_path / "clouds.yaml").write_text(json.dumps(cloud), encoding="utf8")
+    data = os.urandom(2 * 1024 * 1024)
+    (tmp_path / "up").write_bytes(data)
+
+    def openstack(*arguments):
+        client = Path(sys.executable).with_name("openstack")
+        ran = subprocess.run(
+            [client, "--os-cloud", "here", "image", *arguments],
+            cwd=tmp_path,
+            env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONWARNINGS": "ignore"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert ran.returncode == 0, ran.stderr
+        return ran.stdout
+
+    made = json.loads(
+        openstack("create", "tiny", "--file", "up", "--disk-format", "raw", "-f", "json")
+    )
+    assert made["status"] == "active"
+    openstack("save", "tiny", "--file", "down")
+    down = (tmp_path / "down").read_bytes()
+    assert hashlib.sha512(down).digest() == hashlib.sha512(data).digest()
+    openstack("delete", "tiny")
+    assert openstack("list", "--name", "tiny", "-f", "value").strip() == ""
+
+
+def test_requests_are_authenticated_as_the_security_guide_asks(production):
+    """OpenStack Security Guide, Check-Image-03; 04 is in the test with TLS."""
+    read = production.container().exec_run(["cat", "/etc/glance/glance-api.conf"], user="root")
+    text = read.output.decode()
+    assert "flavor = keystone\n" in text
+    assert "auth_type = password\n" in text
+    assert "insecure" not in text
+
+
+def test_a_wrong_administrators_password_is_one_sentence(production):
+    refused = production.apply(keystone_admin_password="canary-wrong-admin")
+    assert list(refused.failed)[0] == STATE
+    sentence = refused.failed[STATE]
+    assert "refuses user cloudadmin" in sentence
+    assert "glance:keystone_admin_password" in sentence
+    assert "\n" not in sentence
+    assert "canary" not in refused.stdout
+    assert production.ask("GET", "/v2/images")[0] == 200
+
+
+def test_another_password_than_the_users_is_refused_before_anything_stops(production):
+    before = production.container().id
+    refused = production.apply(glance_keystone_password="canary-other")
+    assert list(refused.failed)[0] == STATE
+    assert "glance:glance_keystone_user" in refused.failed[STATE]
+    assert production.container().id == before
+    assert production.ask("GET", "/v2/images")[0] == 200
+
+
+def test_keystone_down_is_one_sentence_and_the_api_goes_on(production):
+    before = production.container().id
+    with stopped(production.keystone):
+        refused = production.apply()
+        assert list(refused.failed)[0] == STATE
+        sentence = refused.failed[STATE]
+        assert sentence == (
+            f"Keystone at {production.keystone.url} (glance:keystone_internal_url) does not answer:"
+            " nothing listens there."
+        )
+    assert production.container().id == before
+    assert production.apply().changed == []
+
+
+def test_a_new_password_comes_with_a_new_user_and_without_an_outage(production):
+    edits = {"glance_keystone_user": "glance-b", "glance_keystone_password": "canary-second-b"}
+    done = production.apply(**edits)
+    assert done.rc == 0, done.comments
+    assert "handed over" in done.comments or "hand-over" in done.comments, done.comments
+    assert list(state(done)["changes"]) == [
+        "user glance-b",
+        "role admin of glance-b in project service",
+    ]
+    assert production.ask("GET", "/v2/images")[0] == 200
+    production.base.update(edits)
+
+
+def test_a_password_is_set_anew_on_request(production):
+    new = "canary-third-c"
+    production.base["glance_keystone_password"] = new
+    done = production.apply(update_keystone_service_user_passwords="yes")
+    assert done.rc == 0, done.comments
+    assert state(done)["changes"] == {
+        "password of user glance-b": {"old": "another one", "new": "set"}
+    }
+    assert new not in done.stdout + done.stderr
+    assert not leaks(done.stdout + done.stderr)
+    assert production.ask("GET", "/v2/images")[0] == 200
+    again = production.apply(update_keystone_service_user_passwords="yes")
+    assert again.changed == []
