@@ -21,7 +21,6 @@ SERVICE = {"name": "glance", "type": "image", "description": "Openstack Image", 
 PROJECT, ROLE = "service", "admin"
 
 REGISTER_TIMEOUT = 300  # seconds that the one-shot container may take
-WAIT = 300  # seconds that the other hosts wait for the one that registers
 POLL = 5  # seconds between two attempts; each failed login counts where Keystone locks users
 
 
@@ -158,19 +157,20 @@ def wait_until_registered(settings):
     settings
         Result of ``glance_settings.get``.
 
-    Raises CommandExecutionError when it cannot within five minutes.
+    Raises CommandExecutionError when it cannot within ``glance_group_timeout``.
     """
-    deadline = time.monotonic() + WAIT
+    seconds = settings["glance_group_timeout"]
+    deadline = time.monotonic() + seconds
     while True:
         try:
             __salt__["glance_http.project"](settings, renew=True)
             return
         except CommandExecutionError as err:
             if time.monotonic() > deadline:
-                first = settings["glance_api_hosts"][0]
                 raise CommandExecutionError(
-                    f"{first} registers Glance in Keystone, but its user could not log in for"
-                    f" {WAIT} seconds: apply there first. {err}"
+                    f"{settings['schema_host']} registers Glance in Keystone, and within"
+                    f" {seconds} seconds (glance:glance_group_timeout) Glance's user could not log"
+                    f" in: apply glance there and see what it says. {err}"
                 ) from err
         time.sleep(POLL)
 

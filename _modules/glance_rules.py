@@ -115,6 +115,23 @@ def _production(settings):
     ]
 
 
+def _endpoints(settings):
+    """What is registered in Keystone needs an address."""
+    registers = settings["keystone"] and settings["glance_keystone_register"]
+    if not registers or _missing(settings, "keystone_internal_url"):
+        return []
+    return [
+        f"glance:{key} is missing; it is registered in Keystone, so set it or"
+        f" glance:{instead}, or glance:glance_keystone_register to no."
+        for key, instead in (
+            ("glance_internal_endpoint", "kolla_internal_vip_address"),
+            ("glance_public_endpoint", "kolla_external_vip_address"),
+        )
+        if _missing(settings, key)
+        and not {instead, instead.replace("vip_address", "fqdn")} & {*settings["faulty"]}
+    ]
+
+
 def _address(settings):
     if "api_interface_address" in settings["faulty"]:
         return []
@@ -339,6 +356,7 @@ def _warnings(settings):
 
 _RULES = (
     _production,
+    _endpoints,
     _address,
     _group,
     _tls,

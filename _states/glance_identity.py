@@ -30,8 +30,8 @@ def registered(name):
         elif not settings["glance_keystone_register"]:
             ret["comment"] = "Somebody else registers Glance (glance_keystone_register is no)."
         elif not settings["runs_api"]:
-            ret["comment"] = f"The API runs on {', '.join(settings['glance_api_hosts'])} only."
-        elif settings["minion_id"] != settings["glance_api_hosts"][0]:
+            ret["comment"] = __salt__["glance_backend.elsewhere"](settings)
+        elif settings["minion_id"] != settings["schema_host"]:
             _follow(ret, settings)
         else:
             _register(ret, settings)
@@ -63,7 +63,7 @@ def _register(ret, settings):
 
 
 def _follow(ret, settings):
-    first = settings["glance_api_hosts"][0]
+    first = settings["schema_host"]
     want, _ = __salt__["glance_container.desired"](settings, look=not __opts__["test"])
     if want and __salt__["glance_container.serves"](want["hash"]):
         ret["comment"] = f"{first} registers Glance in Keystone; the running container uses it."

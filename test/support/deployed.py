@@ -254,7 +254,8 @@ class Deployer:
         self.clean()
         self.engine.reset()
         if production:
-            pillar = {**self._production().pillar(), **pillar}
+            # Without a load balancer there is no endpoint to register.
+            pillar = {**self._production().pillar(), "glance_keystone_register": "no", **pillar}
         made = Deployed(self, release, pillar, production)
         self._present, self._order = made, order
         self._ordered = copy.deepcopy(made.pillar)
