@@ -437,7 +437,7 @@ def _volumes(settings):
         "/dev/shm:/dev/shm",
     ]
     if settings["enable_glance_image_cache"]:
-        volumes.append("glance_cache:/var/lib/glance-cache/")
+        volumes.append(f"{settings['glance_cache_volume']}:/var/lib/glance-cache/")
     if settings["enable_cinder_backend_iscsi"] and settings["enable_cinder"]:
         volumes.append("iscsi_info:/etc/iscsi")
     if settings["needs_privileged"]:

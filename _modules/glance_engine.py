@@ -438,6 +438,33 @@ def remove_volume(name):
     return True
 
 
+def volume(name):
+    """
+    Where a named volume has its data, or will have it once it is made.
+
+    name
+        Volume name.
+
+    Returns ``{"folder", "driver", "kind"}``; ``kind`` is the kind of filesystem that the volume
+    mounts itself, empty when it is a folder of the engine's.
+    """
+    import docker.errors
+
+    with _sentences(f"inspect the volume {name}"):
+        try:
+            attrs = _client().api.inspect_volume(name)
+        except docker.errors.NotFound:
+            root = _client().api.info()["DockerRootDir"]
+            attrs = {"Mountpoint": os.path.join(root, "volumes", name), "Driver": "local"}
+    options = attrs.get("Options") or {}
+    kind = options.get("type", "") if options.get("device") else ""
+    return {
+        "folder": attrs["Mountpoint"],
+        "driver": attrs["Driver"],
+        "kind": "" if kind == "none" else kind,
+    }
+
+
 def volume_exists(name):
     """
     Whether the engine has a named volume.

@@ -111,8 +111,7 @@ def _api(settings, release):
     if get("rpc_transport_url"):
         default["transport_url"] = _value(get("rpc_transport_url"))
     if cache:
-        default["image_cache_max_size"] = get("glance_cache_max_size")
-        default["image_cache_dir"] = CACHE
+        default.update(_cache_options(settings))
 
     sections = {"DEFAULT": default, "database": _database(settings)}
     flavor = []
@@ -242,8 +241,7 @@ def _cache(settings, release, api):
     default = {
         "debug": settings.get("glance_logging_debug", False),
         "log_file": "/var/log/kolla/glance/glance-cache.log",
-        "image_cache_max_size": settings.get("glance_cache_max_size"),
-        "image_cache_dir": CACHE,
+        **_cache_options(settings),
     }
     if release >= CACHE_READS_API_CONF_SINCE:
         return {"DEFAULT": default}
@@ -254,6 +252,14 @@ def _cache(settings, release, api):
         default[option] = api["DEFAULT"][option]
     copied = {name: dict(api[name]) for name in api if name in names}
     return {"DEFAULT": default, **copied}
+
+
+def _cache_options(settings):
+    return {
+        "image_cache_max_size": settings["glance_cache_max_size"],
+        "image_cache_stall_time": settings["glance_cache_stall_time"],
+        "image_cache_dir": CACHE,
+    }
 
 
 def _uwsgi(settings):

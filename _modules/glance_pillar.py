@@ -38,6 +38,10 @@ _PATTERNS = {
     "suffix": (r"^[A-Za-z0-9._-]{0,99}$", "the end of an image tag"),
     "image": (r"^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,500}$", "an image name"),
     "image_part": (r"^([A-Za-z0-9][A-Za-z0-9._:/-]{0,250})?$", "part of an image name"),
+    "cron": (
+        r"^([0-9*,/-]+( +[0-9*,/-]+){4})?$",
+        "five fields of cron such as '*/30 * * * *'",
+    ),
     "time": (r"^[1-9][0-9]{0,9}(us|ms|s|m|h|d)?$", "a time of HAProxy such as 6h"),
     "path": (r"^/[^\s:]{0,250}[^\s:/]/*$", "an absolute path without spaces and colons"),
     "optional_path": (

@@ -4,10 +4,15 @@
 include:
   - glance.prerequisites
 
+Glance jobs are absent:
+  glance_jobs.absent:
+    - require:
+      - sls: glance.prerequisites
+
 Glance API container is absent:
   glance_container.absent:
     - require:
-      - sls: glance.prerequisites
+      - Glance jobs are absent
 
 Glance configuration is absent:
   glance_configuration.absent:
@@ -16,5 +21,10 @@ Glance configuration is absent:
 
 Glance data is removed where asked for twice:
   glance_container.data_absent:
+    - require:
+      - Glance API container is absent
+
+Copies of images are removed where asked for:
+  glance_cache.absent:
     - require:
       - Glance API container is absent

@@ -2,12 +2,12 @@
 # container keeps its own snapshot, so this alone changes no service.
 
 include:
-  - glance.image
+  - glance.cache
 
 Glance configuration is rendered:
   glance_configuration.rendered:
     - require:
-      - sls: glance.image
+      - sls: glance.cache
 
 Glance configuration is accepted by the image:
   glance_configuration.proved:

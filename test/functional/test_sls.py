@@ -15,6 +15,7 @@ IN_ORDER = [
     "Glance pillar is valid",
     "Docker engine answers",
     "Glance image is present",
+    "Glance image cache is on a disk of this host",
     "Glance configuration is rendered",
     "Glance configuration is accepted by the image",
     "Glance database is present",
@@ -22,6 +23,8 @@ IN_ORDER = [
     "Glance is registered in Keystone",
     "Glance API runs",
     "Glance API answers",
+    "Glance jobs are scheduled",
+    "Copies of images are gone where the cache is off",
 ]
 
 
@@ -57,9 +60,11 @@ def test_enable_glance_no_removes_the_service_and_keeps_the_data(loaders, off):
     assert shown(loaders, "glance") == [
         "Glance pillar is valid",
         "Docker engine answers",
+        "Glance jobs are absent",
         "Glance API container is absent",
         "Glance configuration is absent",
         "Glance data is removed where asked for twice",
+        "Copies of images are removed where asked for",
     ]
 
 

@@ -21,6 +21,7 @@ SETTINGS = {
     "glance_api_healthcheck_retries": 3,
     "glance_api_healthcheck_start_period": 5,
     "enable_glance_image_cache": False,
+    "glance_cache_volume": "glance_cache",
     "enable_cinder": False,
     "enable_cinder_backend_iscsi": False,
     "needs_privileged": False,

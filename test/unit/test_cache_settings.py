@@ -1,0 +1,60 @@
+"""The pillar of the image cache: what is refused, and what is worth a warning."""
+
+import pytest
+
+from support.settings import settings_for
+
+pytestmark = pytest.mark.cache
+
+ON = {"enable_glance_image_cache": "yes"}
+
+
+def faults(**pillar):
+    return settings_for({**ON, **pillar})[1]
+
+
+@pytest.mark.parametrize(("given", "number"), [("10G", 10 * 1024**3), ("500M", 500 * 1024**2)])
+def test_sizes_with_units(given, number):
+    settings, found = settings_for({**ON, "glance_cache_max_size": given})
+    assert (settings["glance_cache_max_size"], found) == (number, [])
+
+
+@pytest.mark.parametrize(
+    ("cache", "images", "words"),
+    [
+        ("glance", None, "which is used for something else"),
+        ("glance_work", None, "which is used for something else"),
+        ("/srv/glance/cache", "/srv/glance", "which is used for something else"),
+        ("/srv", "/srv/glance", "which holds the images"),
+    ],
+)
+def test_copies_never_lie_with_the_images(cache, images, words):
+    (fault,) = faults(glance_cache_volume=cache, glance_file_datadir_volume=images)
+    assert fault.startswith(f"glance:glance_cache_volume is {cache}, {words}")
+
+
+def test_a_directory_beside_that_of_the_images_is_fine():
+    assert faults(glance_cache_volume="/srv/gl", glance_file_datadir_volume="/srv/glance") == []
+
+
+def test_two_ways_to_say_when_are_one_too_many():
+    (fault,) = faults(glance_cache_clean_cron="5 4 * * *", glance_cache_clean_interval=60,
+                      glance_cache_clean_splay=0)  # fmt: skip
+    assert "both say when" in fault
+
+
+def test_hosts_cannot_differ_by_more_than_the_interval():
+    (fault,) = faults(glance_cache_clean_interval=60)
+    assert fault.startswith("glance:glance_cache_clean_splay is 300, more than")
+
+
+@pytest.mark.parametrize("cron", ["every day", "* * * *", "60"])
+def test_what_is_no_time_of_cron(cron):
+    (fault,) = faults(glance_cache_clean_cron=cron)
+    assert "it must be five fields of cron" in fault
+
+
+def test_keys_without_effect_are_told():
+    settings, _ = settings_for({"glance_cache_stall_time": 5})
+    words = "glance:glance_cache_stall_time has no effect while glance:enable_glance_image_cache"
+    assert any(one.startswith(words) for one in settings["warnings"])
