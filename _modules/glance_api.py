@@ -308,6 +308,7 @@ def status():
     except SaltInvocationError as err:
         warnings.append(f"The pillar is not valid: {err}")
     seen = {"answers": "not asked", "drained": False}
+    seen["cache"] = __salt__["glance_cache.health"](settings) if settings else {"warnings": []}
     if facts["state"] == "running":
         seen["drained"] = drained()
         seen["answers"] = _timed_answer(settings) if settings else "not asked"

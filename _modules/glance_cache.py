@@ -132,6 +132,21 @@ def remembered():
     return memory
 
 
+def health(settings):
+    """
+    The cache on the operator's screen: how its cleaning goes.
+
+    settings
+        Result of ``glance_settings.get``.
+
+    Returns ``{"text", "warnings"}``. Asks neither the container nor the database.
+    """
+    if not settings["enable_glance_image_cache"]:
+        return {"text": "off", "warnings": []}
+    interval = 0 if settings["glance_cache_clean_cron"] else settings["glance_cache_clean_interval"]
+    return __salt__["glance_cache_plan.health"](remembered(), interval, time.time())
+
+
 class _Skipped(Exception):
     """Nothing is to be done now; the text says why."""
 

@@ -23,7 +23,7 @@ def make(facts, settings, seen, warnings, now):
     settings
         Result of ``glance_settings.get``; None when the pillar is not valid.
     seen
-        ``{"answers": text, "drained": bool}``.
+        ``{"answers": text, "drained": bool, "cache": {"text", "warnings"}}``.
     warnings
         Sentences that are known already.
     now
@@ -46,9 +46,9 @@ def make(facts, settings, seen, warnings, now):
         screen["spec"] = facts["spec"] or "unknown"
     if settings:
         screen["address"] = f"{settings['api_scheme']}://{settings['listen']}"
-        screen["cache"] = "on" if settings["enable_glance_image_cache"] else "off"
+        screen["cache"] = seen["cache"]["text"]
         screen["stores"] = _stores_text(settings)
-    screen["warnings"] = warnings + _warnings(facts, settings)
+    screen["warnings"] = warnings + _warnings(facts, settings) + seen["cache"]["warnings"]
     if not screen["warnings"]:
         screen["warnings"] = "none"
     return screen

@@ -20,9 +20,16 @@ import signal
 import stat
 import sys
 import time
+import urllib.parse
 
 MANY = 500  # ids in one question to the database
 PARTS = ("incomplete", "invalid", "queue")
+
+# Glance looks whether a copy is there, and opens it some moments later.  Seconds after which a
+# request has surely come that far; that are waited for a moment without a younger request; and
+# between two looks.
+OPENED, PATIENCE, POLL = 5, 3, 0.003
+IN_SERVICE = {"01", "08"}  # established, and closed by the client, in /proc/net/tcp
 
 answer_to = None  # the real standard output
 doing = "read its configuration"
@@ -83,12 +90,11 @@ def contents(folder, in_use):
         except FileNotFoundError:
             continue
         if stat.S_ISREG(seen.st_mode) and not name.endswith(".db"):
-            changed = max(seen.st_mtime, seen.st_ctime)
             found.append(
                 {
                     "id": name,
                     "bytes": seen.st_size,
-                    "age": max(0, round(time.time() - changed)),
+                    "age": max(0, round(time.time() - seen.st_mtime)),
                     "open": (seen.st_dev, seen.st_ino) in in_use,
                 }
             )
@@ -188,6 +194,33 @@ def remove_node(conf, url, forget):
             link.execute(sqlalchemy.text(statement), {"url": url})
 
 
+class Requests:
+    """The connections to the API, by which it is known how old its requests can be."""
+
+    def __init__(self, port):
+        self.port, self.since = f":{port:04X}", {}
+        self.look()
+
+    def look(self):
+        """Note what is new, forget what has ended; return the age of the youngest."""
+        now, present = time.monotonic(), set()
+        for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+            with contextlib.suppress(FileNotFoundError), open(table, encoding="ascii") as rows:
+                for fields in map(str.split, rows):
+                    if fields[1].endswith(self.port) and fields[3] in IN_SERVICE:
+                        present.add((fields[1], fields[2]))
+        self.since = {one: self.since.get(one, now) for one in present}
+        return now - max(self.since.values(), default=now - OPENED)
+
+    def wait(self, until):
+        """Wait for a moment in which no request is about to open a copy; tell whether it came."""
+        while self.look() < OPENED:
+            if time.monotonic() > until:
+                return False
+            time.sleep(POLL)
+        return True
+
+
 def forbids(step, path, rows):
     """Return why a file must not go now, although it could when it was looked at; or None."""
     try:
@@ -206,11 +239,23 @@ def forbids(step, path, rows):
     return None
 
 
+def not_now(step, path, rows, requests, until):
+    """Wait for a moment in which a copy can go unseen; return why it must not, or None."""
+    while requests.wait(until):
+        why = forbids(step, path, rows)
+        # That look took longer than the next one, after which the copy is removed at once.
+        if why or requests.look() >= OPENED:
+            return why
+    return "requests came without a pause"
+
+
 def remove(conf, cache, steps, seconds):
     """Remove in the given order until the deadline; return what went and what did not."""
     begin("read the database")
     rows = {row["image_id"]: row["last_accessed"] for row in cache.get_cached_images()}
     folder, until = conf.image_cache_dir, time.monotonic() + seconds * 0.8
+    requests = Requests(urllib.parse.urlsplit(conf.worker_self_reference_url).port)
+    patience = time.monotonic() + OPENED + PATIENCE
     result = {"removed": [], "kept": []}
     for number, step in enumerate(steps):
         kind, name = step["kind"], step["id"]
@@ -224,11 +269,14 @@ def remove(conf, cache, steps, seconds):
             why = None
         else:
             why = forbids(step, path, rows)
-            if why is None and kind == "file":
-                cache.delete_cached_image(name)
-            elif why is None:
+            if why is None and kind == "file" and os.path.exists(path):
+                patience = max(patience, time.monotonic() + PATIENCE)
+                why = not_now(step, path, rows, requests, min(patience, until))
+            if why is None:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(path)
+                if kind == "file":
+                    cache.delete_cached_image(name)
         if why:
             result["kept"].append({"step": number, "why": why})
         else:

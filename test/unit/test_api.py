@@ -37,6 +37,7 @@ class Minion:
     def __init__(self, api, settings):
         self.api, self.settings, self.fault = api, settings, None
         self.facts = dict(FACTS)
+        self.cache = {"text": "off", "warnings": []}
         self.files = set()
         self.staged = ["staged-image"]
         self.reads_the_mark = True
@@ -47,6 +48,7 @@ class Minion:
             "glance_http.project": glance_http.project,
             "glance_screen.make": glance_screen.make,
             "glance_settings.get": self.get,
+            "glance_cache.health": lambda settings: self.cache,
             "glance_container.facts": lambda: self.facts,
             "glance_container.execute": self.execute,
         }

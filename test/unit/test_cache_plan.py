@@ -228,3 +228,40 @@ def test_a_dry_run_says_so():
 )
 def test_sizes_for_people(number, text):
     assert plan.text(number) == text
+
+
+def memory(failures=0, idle=10, **last):
+    report = {"comment": "All is well.", "time": "2026-11-22T02:19:08+00:00", **last}
+    return {"failures": failures, "success": 10**6 - idle, "last": report}
+
+
+def warned(**more):
+    return plan.health(memory(**more), 1800, 10**6)["warnings"]
+
+
+def test_a_cache_that_is_cleaned_needs_no_words():
+    assert plan.health(memory(), 1800, 10**6) == {
+        "text": "on; 2026-11-22T02:19:08+00:00: All is well.",
+        "warnings": [],
+    }
+    unused = {"failures": 0, "success": 0, "last": {}}
+    assert plan.health(unused, 1800, 10**6) == {"text": "on, not cleaned yet", "warnings": []}
+
+
+def test_two_failures_in_a_row_show_with_their_reason():
+    assert warned(failures=1, comment="The database is gone.") == []
+    assert warned(failures=2, comment="The database is gone.") == [
+        "The last 2 cleanings of the image cache failed: The database is gone."
+    ]
+
+
+def test_cleanings_that_are_missed_show():
+    assert warned(idle=5000) == []
+    assert warned(idle=7200) == [
+        "The image cache was not cleaned for 2.0 h: the job did not run: state.apply glance.jobs"
+        " schedules it."
+    ]
+    assert warned(idle=7200, skipped="two share the cache.") == [
+        "The image cache was not cleaned for 2.0 h: two share the cache."
+    ]
+    assert plan.health(memory(idle=10**5), 0, 10**6)["warnings"] == [], "cron: not known when"
