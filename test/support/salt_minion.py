@@ -20,6 +20,7 @@ class Minion:
         self.id = minion_id
         self.pillar_root = self.root / "pillar"
         self.pillar_root.mkdir()
+        (self.root / "cron.d").mkdir()
         self.options = {
             "id": minion_id,
             "file_client": "local",
@@ -37,6 +38,7 @@ class Minion:
             "mine_enabled": False,
             "docker.url": docker_url,
             "docker.update_mine": False,
+            "glance.cron_dir": str(self.root / "cron.d"),
         }
         self.pillar({})
 
