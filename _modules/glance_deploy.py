@@ -1,0 +1,124 @@
+"""
+The plan of a deploy: which hosts are worked on, in which order, or why nothing may be touched.
+
+Pure. ``glance_orchestrate`` gathers the facts; ``glance/orchestrate/steps.jinja`` turns the steps
+into states.
+"""
+
+__virtualname__ = "glance_deploy"
+
+UPGRADE = "salt-run state.orchestrate glance.orchestrate.upgrade"
+
+
+def __virtual__():
+    return __virtualname__
+
+
+def plan(facts):
+    """
+    The ordered steps that bring every host to what its pillar says. Pure.
+
+    facts
+        ``{"hosts": [...], "lock": ...}``; each host is what ``glance_host.facts`` returns, with
+        ``id`` and ``answers``, in the order of the group.
+
+    Returns ``{"refusals", "nothing", "method", "summary", "pause", "steps"}``. A step is ``{"id",
+    "phase", "do", "hosts", ...}`` with ``sls`` for a state and ``fun`` for a function.
+    """
+    hosts = facts["hosts"]
+    refusals = [*_lock(facts["lock"]), *(one for host in hosts for one in _refusals(host, hosts))]
+    touched = [] if refusals else _in_order([host for host in hosts if host["change"]])
+    return {
+        "refusals": refusals,
+        "nothing": not touched,
+        "method": "deploy",
+        "summary": _summary(touched, hosts),
+        "pause": None,
+        "steps": _steps(touched),
+    }
+
+
+def _lock(lock):
+    if not lock or lock["dead"]:
+        return []
+    return [
+        f"Another orchestration is in progress ({lock['owner']}, since {lock['since']}): wait for"
+        " its end and start again."
+    ]
+
+
+def _refusals(host, hosts):
+    name = host["id"]
+    if not host["answers"]:
+        return [
+            f"{name}: its minion does not answer: start it, or take {name} out of"
+            " glance:glance_api_group."
+        ]
+    found = [f"{name}: {fault}" for fault in host["faults"]]
+    group, order = host["settings"].get("glance_api_group"), [one["id"] for one in hosts]
+    if group is not None and group != order:
+        found.append(
+            f"{name}: its pillar has glance:glance_api_group {', '.join(group)}, and this"
+            f" orchestration works on {', '.join(order)}: all must say the same; after an edit of"
+            " the pillar look for a target in the top file that leaves a host out."
+        )
+    return found
+
+
+def _in_order(hosts):
+    """
+    Hosts that do not serve come first, since with them nothing is lost; those that leave last.
+    """
+    fresh = not any(_serves(host) for host in hosts)
+    return sorted(
+        hosts,
+        key=lambda host: (host["runs_api"] is False, not fresh and _serves(host)),
+    )
+
+
+def _serves(host):
+    return bool(host["running"] and host["running"]["serves"])
+
+
+def _steps(hosts):
+    if not hosts:
+        return []
+    ready = {
+        "id": f"{_names(hosts)} can take what the pillar says",
+        "phase": "precheck",
+        "do": "function",
+        "hosts": [host["id"] for host in hosts],
+        "fun": "glance_host.precheck",
+    }
+    return [
+        ready,
+        *(
+            {
+                "id": f"{host['id']} runs Glance as its pillar says",
+                "phase": "host",
+                "do": "state",
+                "hosts": [host["id"]],
+                "sls": ["glance"],
+            }
+            for host in hosts
+        ),
+    ]
+
+
+def _summary(touched, hosts):
+    if not touched:
+        return f"{_names(hosts)} {_run(hosts)} Glance as the pillar says: nothing is to be done."
+    return f"{_names(touched)} {_get(touched)} what the pillar says, one after the other."
+
+
+def _names(hosts):
+    names = [host["id"] for host in hosts]
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _run(hosts):
+    return "runs" if len(hosts) == 1 else "run"
+
+
+def _get(hosts):
+    return "gets" if len(hosts) == 1 else "get"

@@ -1,0 +1,263 @@
+"""
+One host as an orchestration sees it: what it runs and what it should, and whether it is ready.
+"""
+
+import socket
+import time
+
+from salt.exceptions import CommandExecutionError, SaltInvocationError
+
+__virtualname__ = "glance_host"
+
+#: The settings that plans depend on; none of them is a secret.
+SETTINGS = (
+    "enable_glance",
+    "glance_accepted_advisories",
+    "glance_api_group",
+    "glance_api_hosts",
+    "glance_api_image_full",
+    "glance_backup_dir",
+    "glance_enable_rolling_upgrade",
+    "glance_image_pull",
+    "glance_upgrade_contract",
+    "glance_upgrade_handover_single_host",
+    "glance_upgrade_max_unavailable",
+    "glance_upgrade_pause_after_canary",
+)
+REACH = 10  # seconds until a server on the network must answer
+NOT_RUN = "One or more requisite failed"
+
+
+def __virtual__():
+    return __virtualname__
+
+
+def facts(schema=False, changes=False, saltenv="base"):
+    """
+    What this host runs, and what its pillar wants. Looks only.
+
+    schema
+        Whether the database is looked at, too (a one-shot container, some seconds).
+    changes
+        Whether ``state.apply glance test=True`` is asked what it would change.
+    saltenv
+        Environment of the SLS.
+
+    Returns ``{"settings", "faults", "runs_api", "running", "others", "wanted", "change", "would",
+    "drained_by", "schema"}``; ``faults`` are sentences. Without secrets.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'ctl*' glance_host.facts
+    """
+    found = {
+        "settings": {},
+        "faults": [],
+        "runs_api": None,
+        "running": None,
+        "others": [],
+        "wanted": dict.fromkeys(("reference", "image_id", "release", "version", "hash")),
+        "change": True,
+        "would": [],
+        "drained_by": None,
+        "schema": None,
+    }
+    try:
+        _look(found, schema)
+        if changes:
+            _dry_run(found, saltenv)
+    except SaltInvocationError as err:
+        found["faults"] += str(err).splitlines()
+    except CommandExecutionError as err:
+        found["faults"].append(str(err))
+    return found
+
+
+def precheck():
+    """
+    Make sure that this host can take what its pillar wants, before any host is touched.
+
+    The image is pulled where it is missing and belongs to the running release, accepts the
+    configuration and loads Glance with it; database and Keystone answer to Glance's own
+    credentials, or answer at all where nothing of Glance has been made yet. The running service
+    is not touched.
+
+    Returns ``{part: seconds}``. Raises CommandExecutionError with the first thing that is wrong,
+    SaltInvocationError with all faults of the pillar.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'ctl*' glance_host.precheck
+    """
+    settings = __salt__["glance_settings.get"]()
+    if not (settings["enable_glance"] and settings["runs_api"]):
+        return {}
+    __salt__["glance_progress.tell"]("precheck", "begins")
+    began, seconds = time.monotonic(), {}
+    try:
+        for part, check in (
+            ("image", _image),
+            ("configuration", _configuration),
+            ("database", _database),
+            ("Keystone", _keystone),
+        ):
+            start = time.monotonic()
+            check(settings)
+            seconds[part] = round(time.monotonic() - start, 1)
+    except CommandExecutionError as err:
+        __salt__["glance_progress.tell"]("precheck", "failed", text=str(err))
+        raise
+    took = round(time.monotonic() - began, 1)
+    __salt__["glance_progress.tell"]("precheck", "ends", took)
+    return seconds
+
+
+# --------------------------------------------------------------------------- facts
+
+
+def _look(found, schema):
+    settings = __salt__["glance_settings.get"]()
+    found["settings"] = {key: settings[key] for key in SETTINGS}
+    found["runs_api"] = settings["runs_api"]
+    found["wanted"]["reference"] = settings["glance_api_image_full"]
+    now = __salt__["glance_container.facts"]()
+    if now["state"] == "foreign":
+        found["faults"].append(__salt__["glance_container.refusal"]([], True, None))
+    if now["state"] in ("running", "stopped"):
+        found["running"] = {
+            key: now[key] for key in ("name", "release", "version", "image_id", "restarts")
+        }
+        found["running"].update(hash=now["spec"], serves=_serves(settings, now))
+    ours = __salt__["glance_engine.containers"]()
+    found["others"] = [
+        {
+            "name": one["name"],
+            "release": one["labels"].get("glance.release"),
+            "ending": __salt__["glance_container.is_ending"](one["name"]),
+        }
+        for one in ours
+        if one["name"] in now["leftovers"]
+    ]
+    if now["state"] == "running":
+        (pid,) = [one["pid"] for one in ours if one["name"] == now["name"]]
+        found["drained_by"] = __salt__["glance_api.drained_by"](pid)
+    want, _ = __salt__["glance_container.desired"](settings, look=False)
+    if want is None:
+        return
+    image = __salt__["glance_container.release_of"](settings["glance_api_image_full"], False)
+    found["wanted"].update(
+        image_id=image["id"],
+        release=image["release"],
+        version=image["version"],
+        hash=want["hash"],
+    )
+    verdict = __salt__["glance_container.decide"](ours, want["hash"], want["policy"])
+    left = sum(__salt__["glance_leftovers.find"](settings).values(), [])
+    found["change"] = bool(verdict["do"] != "nothing" or left or not found["running"]["serves"])
+    if schema:
+        found["schema"] = __salt__["glance_schema.facts"](settings, want)
+
+
+def _serves(settings, now):
+    if now["state"] != "running":
+        return False
+    if now["labels"].get("glance.url") != settings["self_url"]:
+        return now["health"] != "unhealthy"  # at another address than the pillar says
+    return __salt__["glance_api.probe_once"](settings, probe=False)["ok"]
+
+
+def _dry_run(found, saltenv):
+    """What ``state.apply glance`` would change, and what it would refuse."""
+    before = __context__.pop("retcode", None)
+    answer = __salt__["state.apply"]("glance", test=True, saltenv=saltenv)
+    # A dry run that fails is an answer, not a failure of this function.
+    __context__["retcode"] = before or 0
+    if not isinstance(answer, dict):
+        raise CommandExecutionError(" ".join(answer if isinstance(answer, list) else [answer]))
+    for tag, one in sorted(answer.items(), key=lambda item: item[1].get("__run_num__", 0)):
+        asks_api = tag.startswith("glance_api_|-")
+        if one["result"] is False and not one["comment"].startswith(NOT_RUN):
+            if asks_api:
+                found["would"].append(one["__id__"])  # a reason to work on it, not to refuse
+            elif one["comment"] not in found["faults"]:
+                found["faults"].append(one["comment"])
+        elif one["result"] is None or one["changes"]:
+            found["would"].append(one["__id__"])
+    found["change"] = bool(found["would"])
+
+
+# --------------------------------------------------------------------------- precheck
+
+
+def _image(settings):
+    reference, pull = settings["glance_api_image_full"], settings["glance_image_pull"]
+    here = __salt__["glance_engine.image"](reference)
+    if not here and pull == "never":
+        raise CommandExecutionError(
+            f"The image {reference} is not on this host and glance:glance_image_pull is never:"
+            " load it ('docker load'), or set glance:glance_image_pull to missing."
+        )
+    if pull == "always" or not here:
+        __salt__["glance_container.pull"](settings)
+    refusal = __salt__["glance_container.refusal"](
+        __salt__["glance_engine.containers"](),
+        __salt__["glance_container.is_foreign"](),
+        __salt__["glance_container.release_of"](reference)["release"],
+    )
+    if refusal:
+        raise CommandExecutionError(refusal)
+
+
+def _configuration(settings):
+    want, _ = __salt__["glance_container.desired"](settings)
+    if not __salt__["glance_container.serves"](want["hash"]):
+        __salt__["glance_proof.run"](settings, want)
+
+
+def _database(settings):
+    if settings["database_kind"] == "sqlite":
+        return
+    in_use = __salt__["glance_container.facts"]().get("database")
+    if in_use is None and not settings["use_preconfigured_databases"]:
+        # Neither database nor user need exist yet.
+        host, _, port = settings["glance_database_address"].rpartition(":")
+        _reach(host.strip("[]"), int(port), "database server", "glance:database_address")
+        return
+    want, _ = __salt__["glance_container.desired"](settings)
+    if __salt__["glance_container.serves"](want["hash"]):
+        return
+    problem = __salt__["glance_schema.refusal"](
+        __salt__["glance_schema.look"](settings, want),
+        settings["database_identity"],
+        in_use,
+        settings["glance_database_move"],
+        want["labels"],
+    )
+    if problem:
+        raise CommandExecutionError(problem)
+
+
+def _keystone(settings):
+    if not settings["keystone"]:
+        return
+    made_first = settings["glance_keystone_register"] and (
+        settings["update_keystone_service_user_passwords"]
+        or __salt__["glance_container.facts"]()["state"] == "absent"
+    )
+    if made_first:
+        __salt__["glance_http.keystone_answers"](settings, REACH)
+    else:
+        __salt__["glance_http.project"](settings, REACH, renew=True)
+
+
+def _reach(host, port, what, key):
+    try:
+        socket.create_connection((host, port), REACH).close()
+    except OSError as err:
+        raise CommandExecutionError(
+            f"The {what} at {host}:{port} ({key}) does not answer: {err.strerror or err}."
+        ) from err

@@ -1,0 +1,245 @@
+"""
+The master's part of an orchestration: which hosts, what they run, one run at a time, the plan.
+
+Runs on the master (``salt-run salt.cmd glance_orchestrate.plan deploy``), called by
+``glance/orchestrate/steps.jinja``. It only looks; what is done are the steps of the plan. State
+lives in the world, so that the same command goes on after any interruption.
+"""
+
+import logging
+import time
+
+import salt.client
+import salt.key
+import salt.utils.minions
+from salt.exceptions import CommandExecutionError, SaltClientError, SaltInvocationError
+
+log = logging.getLogger(__name__)
+
+__virtualname__ = "glance_orchestrate"
+
+PLANNER = {"deploy": "glance_deploy", "upgrade": "glance_upgrade", "rollback": "glance_upgrade"}
+ANSWER = 10  # seconds a minion may take to answer at all
+# Seconds after which a minion that works is asked whether it still does (no deadline).
+PATIENCE = 60
+SYNC = {
+    "saltutil.sync_modules": ["refresh=False"],
+    "saltutil.sync_states": ["refresh=False"],
+    "saltutil.refresh_pillar": ["wait=True"],
+}
+BUSY = 1800  # seconds that the work of an earlier run may take to end
+POLL = 2  # seconds between two questions
+WORK = ("state.", "glance_host.")
+HOST_TIME, GROUP_TIME = 1800, 3600  # seconds; a lock of another machine expires after their sum
+
+
+def __virtual__():
+    return __virtualname__
+
+
+def plan(mode, group=None, test=False, saltenv="base"):
+    """
+    What an orchestration has to do, from what is there. Takes the lock when there is work.
+
+    mode
+        ``deploy``, ``upgrade`` or ``rollback``.
+    group
+        ``glance_api_group`` of the master's own pillar; by default that of the minions' pillar.
+    test
+        Whether the plan is only shown.
+    saltenv
+        Environment of the formula.
+
+    Returns ``{"plan", "hosts", "patience"}``; ``plan`` is a planner's result (``glance_deploy``),
+    ``hosts`` the group's minion ids.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run salt.cmd glance_orchestrate.plan deploy test=True
+    """
+    hosts = []
+    try:
+        hosts = _group(group)
+        facts = _gather(mode, hosts, test, saltenv)
+        made = __salt__[f"{PLANNER[mode]}.plan"](facts)
+        if made["steps"] and not test:
+            other = __salt__["glance_lock.take"](mode, GROUP_TIME + HOST_TIME * len(hosts))
+            if other:
+                made = _refusal(__salt__["glance_lock.sentence"](other))
+    except (CommandExecutionError, SaltInvocationError, SaltClientError) as err:
+        made = _refusal(str(err))
+    return {"plan": made, "hosts": hosts, "patience": PATIENCE}
+
+
+def confirm(mode, group=None, saltenv="base"):
+    """
+    Look at all hosts again, right before the schema is contracted.
+
+    mode, group, saltenv
+        As for :py:func:`plan`.
+
+    Returns ``{"confirmed": True}``, or ``{"Error": sentence}``, which fails the step of an
+    orchestration.
+    """
+    try:
+        facts = _gather(mode, _group(group), True, saltenv)
+        problem = __salt__["glance_upgrade.contract_refusal"](facts)
+    except (CommandExecutionError, SaltInvocationError, SaltClientError) as err:
+        problem = str(err)
+    return {"Error": problem} if problem else {"confirmed": True}
+
+
+def _refusal(sentence):
+    return {"refusals": [sentence], "nothing": True, "steps": [], "summary": "", "pause": None}
+
+
+# --------------------------------------------------------------------------- which hosts
+
+
+def _group(group):
+    """The minion ids, in order; from the master's pillar, else from that of the minions."""
+    accepted = set(salt.key.get_key(__opts__).list_keys()["minions"])
+    hosts = _names(group) if group else _group_of_minions(accepted)
+    strangers = [host for host in hosts if host not in accepted]
+    if strangers:
+        raise CommandExecutionError(
+            f"This master has not accepted {', '.join(strangers)}, which glance:glance_api_group"
+            " names: use the ids of minions ('salt-key -L'), and accept their keys."
+        )
+    return hosts
+
+
+def _group_of_minions(accepted):
+    found = {}
+    for minion in sorted(_candidates(accepted)):
+        pillar = _pillar(minion).get("glance")
+        if pillar is not None:
+            names = _names((pillar or {}).get("glance_api_group") or [minion])
+            found.setdefault(tuple(names), []).append(minion)
+    if not found:
+        raise CommandExecutionError(
+            "No accepted minion has a 'glance:' pillar: target it in the top file of the pillar."
+        )
+    if len(found) > 1:
+        told = "; ".join(
+            f"{', '.join(minions)}: {', '.join(names)}" for names, minions in found.items()
+        )
+        raise CommandExecutionError(
+            f"The pillars of the minions name different groups ({told}): make"
+            " glance:glance_api_group the same for all, or name the group to work on with"
+            ' pillar=\'{"glance": {"glance_api_group": [...]}}\' or in the master\'s own pillar.'
+        )
+    (names,) = found
+    return list(names)
+
+
+def _candidates(accepted):
+    """Minions whose pillar had 'glance:' when it was made last; all when there are none."""
+    known = salt.utils.minions.CkMinions(__opts__).check_minions("glance:*", "pillar")
+    return accepted & set(known["minions"]) or accepted
+
+
+def _pillar(minion):
+    return __salt__["saltutil.runner"]("pillar.show_pillar", arg=[minion]) or {}
+
+
+def _names(group):
+    if not isinstance(group, (list, tuple)) or not all(isinstance(one, str) for one in group):
+        raise CommandExecutionError("glance:glance_api_group must be a list of minion ids.")
+    return [str(one) for one in group]
+
+
+# --------------------------------------------------------------------------- what they run
+
+
+def _gather(mode, hosts, test, saltenv):
+    with salt.client.get_local_client(mopts=dict(__opts__)) as client:
+        alive = _wait_for_work(client, hosts, test)
+        if alive:
+            arguments = [[*given, f"saltenv={saltenv}"] for given in SYNC.values()]
+            arguments[-1] = SYNC["saltutil.refresh_pillar"]
+            _ask(client, alive, list(SYNC), arguments)
+        kwarg = {"saltenv": saltenv, "changes": mode == "deploy"}
+        told = _ask(client, alive, "glance_host.facts", kwarg=kwarg)
+        found = [_host(host, host in alive, told.get(host)) for host in hosts]
+        if mode != "deploy" and alive[:1] == hosts[:1] and not found[0]["faults"]:
+            first = _ask(client, hosts[:1], "glance_host.facts", kwarg={"schema": True})
+            found[0] = _host(hosts[0], True, first.get(hosts[0]))
+    return {
+        "mode": mode,
+        "settings": found[0]["settings"],
+        "hosts": found,
+        "schema": found[0].pop("schema", None),
+        "store": {"shared": None, "why": ""},
+        "lock": __salt__["glance_lock.look"](),
+    }
+
+
+def _host(name, answers, told):
+    """What a minion said, as a planner reads it."""
+    if isinstance(told, dict):
+        return {"id": name, "answers": True, **told}
+    faults = [f"It cannot be asked what it runs: {_first_line(told)}"] if answers else []
+    return {
+        "id": name,
+        "answers": answers,
+        "settings": {},
+        "faults": faults,
+        "runs_api": None,
+        "running": None,
+        "others": [],
+        "wanted": dict.fromkeys(("reference", "image_id", "release", "version", "hash")),
+        "change": True,
+        "would": [],
+        "drained_by": None,
+    }
+
+
+def _wait_for_work(client, hosts, test):
+    """Hosts that answer; not before what a killed run has left at work on them has ended."""
+    deadline = time.monotonic() + (0 if test else BUSY)
+    while True:
+        told = _ask(client, hosts, "saltutil.running", timeout=ANSWER)
+        busy = {
+            host: job
+            for host, jobs in told.items()
+            for job in (jobs if isinstance(jobs, list) else [])
+            if job["fun"].startswith(WORK)
+        }
+        if not busy:
+            return [host for host in hosts if isinstance(told.get(host), list)]
+        words = ", ".join(f"{host} ({job['fun']}, job {job['jid']})" for host, job in busy.items())
+        if time.monotonic() > deadline:
+            raise CommandExecutionError(
+                f"Salt still works on {words}: wait until it has ended ('salt-run jobs.active')"
+                " and start again."
+            )
+        log.warning("Waiting for the end of earlier work on %s", words)
+        time.sleep(POLL)
+
+
+def _ask(client, hosts, fun, arg=(), kwarg=None, timeout=PATIENCE):
+    """``{minion id: what it returned}`` of those that answered."""
+    if not hosts:
+        return {}
+    answers = client.cmd(
+        hosts,
+        fun,
+        arg=arg,
+        kwarg=kwarg,
+        timeout=timeout,
+        gather_job_timeout=ANSWER,
+        tgt_type="list",
+        full_return=True,
+    )
+    return {
+        host: one["ret"] for host, one in answers.items() if one and one.get("out") != "no_return"
+    }
+
+
+def _first_line(told):
+    lines = str(told or "no answer").strip().splitlines()
+    # The last line of a traceback tells the reason, the only line of an error does, too.
+    return lines[-1] if lines else "no answer"

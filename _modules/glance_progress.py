@@ -1,0 +1,59 @@
+"""
+What happens on this host while it happens: events on the master's bus, and lines in the log.
+
+Follow them on the master with ``salt-run state.event 'glance/*'``. The tag is
+``glance/MINION_ID/PHASE``; the data is ``{"phase", "state", "seconds", "text"}``: ``state`` is
+``begins``, ``ends`` or ``failed``, ``seconds`` is how long the phase took (None when it begins),
+``text`` is one sentence or empty, without secrets.
+"""
+
+import logging
+
+log = logging.getLogger(__name__)
+
+__virtualname__ = "glance_progress"
+
+_SILENT = "glance_progress.silent"
+
+
+def __virtual__():
+    return __virtualname__
+
+
+def tell(phase, state, seconds=None, text=""):
+    """
+    Tell the master, when one is connected, and the log how far the work on this host is.
+
+    phase
+        What is done, in few words, such as ``pull`` or ``newcomer healthy``.
+    state
+        ``begins``, ``ends`` or ``failed``.
+    seconds
+        How long it took.
+    text
+        One sentence more; no secrets.
+
+    Returns the tag of the event, None when no event was sent.
+    """
+    took = "" if seconds is None else f" after {seconds} s"
+    log.info("glance: %s %s%s. %s", phase, state, took, text)
+    if not _connected():
+        return None
+    tag = f"glance/{__opts__['id']}/{phase.replace(' ', '-')}"
+    data = {"phase": phase, "state": state, "seconds": seconds, "text": text}
+    if not __salt__["event.send"](tag, data):
+        # Each try would cost a second; the work does not wait for a minion that has gone.
+        __context__[_SILENT] = True
+        return None
+    return tag
+
+
+def _connected():
+    """Whether this is a job of a minion that a master drives: anything else waits in vain."""
+    return (
+        __opts__.get("file_client") == "remote"
+        and __opts__.get("master_type") != "disable"
+        and __opts__.get("__cli") != "salt-call"
+        and not __opts__.get("local")
+        and not __context__.get(_SILENT)
+    )
