@@ -67,6 +67,15 @@ def look():
     return None if not present or present["own"] else _shown(present)
 
 
+def held():
+    """
+    Whether this very process has the lock.
+    """
+    with _file() as file:
+        present = _read(file)
+    return bool(present and present["own"])
+
+
 def release():
     """
     Give the lock back if this process holds it.

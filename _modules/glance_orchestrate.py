@@ -174,6 +174,7 @@ def _gather(mode, hosts, test, saltenv):
         "schema": found[0].pop("schema", None),
         "store": {"shared": None, "why": ""},
         "lock": __salt__["glance_lock.look"](),
+        "again": __salt__["glance_lock.held"](),
     }
 
 

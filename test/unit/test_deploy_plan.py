@@ -1,0 +1,104 @@
+"""The plan of a deploy: which hosts, in which order, and every refusal in its sentence."""
+
+import pytest
+
+import glance_deploy
+
+pytestmark = pytest.mark.cluster
+
+GROUP = ["ctl1", "ctl2", "ctl3"]
+
+
+def host(name, change=True, serves=True, **more):
+    running = {"name": "glance_api", "release": "2026.2", "serves": serves}
+    return {
+        "id": name,
+        "answers": True,
+        "settings": {"glance_api_group": GROUP},
+        "faults": [],
+        "runs_api": True,
+        "running": running if serves is not None else None,
+        "change": change,
+        **more,
+    }
+
+
+def plan(*hosts, lock=None):
+    return glance_deploy.plan({"mode": "deploy", "hosts": list(hosts), "lock": lock})
+
+
+def phases(made):
+    return [(step["phase"], *step["hosts"]) for step in made["steps"]]
+
+
+def test_every_host_is_checked_before_one_is_touched_and_each_gets_its_own_step():
+    made = plan(*map(host, GROUP))
+    assert phases(made) == [
+        ("precheck", *GROUP),
+        ("host", "ctl1"),
+        ("host", "ctl2"),
+        ("host", "ctl3"),
+    ]
+    assert [step["do"] for step in made["steps"]] == ["function", "state", "state", "state"]
+    assert {tuple(step["sls"]) for step in made["steps"][1:]} == {("glance",)}
+    assert made["summary"] == "ctl1, ctl2 and ctl3 get what the pillar says, one after the other."
+    ids = [step["id"] for step in made["steps"]]
+    assert len(set(ids)) == len(ids)
+
+
+def test_an_unchanged_host_is_in_no_step():
+    made = plan(host("ctl1", change=False), host("ctl2"), host("ctl3", change=False))
+    assert phases(made) == [("precheck", "ctl2"), ("host", "ctl2")]
+
+
+def test_a_finished_deploy_plans_nothing():
+    made = plan(*(host(name, change=False) for name in GROUP))
+    assert made["nothing"] and not made["steps"] and not made["refusals"]
+    assert made["summary"] == (
+        "ctl1, ctl2 and ctl3 run Glance as the pillar says: nothing is to be done."
+    )
+
+
+def test_on_fresh_hosts_the_first_of_the_group_begins():
+    made = plan(*(host(name, serves=None) for name in GROUP))
+    assert phases(made)[1:] == [("host", "ctl1"), ("host", "ctl2"), ("host", "ctl3")]
+
+
+def test_a_host_that_does_not_serve_comes_before_those_that_do():
+    made = plan(host("ctl1"), host("ctl2", serves=False), host("ctl3"))
+    assert phases(made)[1:] == [("host", "ctl2"), ("host", "ctl1"), ("host", "ctl3")]
+
+
+def test_a_host_that_leaves_the_service_comes_last():
+    made = plan(host("ctl1", runs_api=False), host("ctl2"), host("ctl3", serves=False))
+    assert phases(made)[1:] == [("host", "ctl3"), ("host", "ctl2"), ("host", "ctl1")]
+
+
+def test_a_host_that_is_down_stops_all_before_anything_is_touched():
+    made = plan(host("ctl1"), host("ctl2", answers=False), host("ctl3"))
+    assert made["steps"] == []
+    assert made["refusals"] == [
+        "ctl2: its minion does not answer: start it, or take ctl2 out of glance:glance_api_group."
+    ]
+
+
+def test_all_faults_of_all_hosts_are_told_at_once():
+    made = plan(
+        host("ctl1", faults=["One.", "Two."]), host("ctl2"), host("ctl3", faults=["Three."])
+    )
+    assert made["refusals"] == ["ctl1: One.", "ctl1: Two.", "ctl3: Three."]
+
+
+def test_hosts_must_agree_on_the_group():
+    other = host("ctl2", settings={"glance_api_group": ["ctl2", "ctl1"]})
+    (sentence,) = plan(host("ctl1"), other, host("ctl3"))["refusals"]
+    assert sentence.startswith(
+        "ctl2: its pillar has glance:glance_api_group ctl2, ctl1, and this orchestration works on"
+        " ctl1, ctl2, ctl3:"
+    )
+
+
+@pytest.mark.parametrize("dead", [True, False])
+def test_only_a_living_orchestration_is_in_the_way(dead):
+    lock = {"owner": "upgrade by root", "since": "now", "expires": "later", "dead": dead}
+    assert bool(plan(host("ctl1", settings={}), lock=lock)["refusals"]) is not dead
