@@ -8,6 +8,7 @@ container by another is the work of ``glance_replace``.
 import hashlib
 import json
 import os
+import time
 
 from salt.exceptions import CommandExecutionError
 
@@ -281,9 +282,11 @@ def pull(settings):
     """
     user = settings["docker_registry_username"]
     login = {"username": user, "password": settings["docker_registry_password"]} if user else None
-    return __salt__["glance_engine.pull"](
-        settings["glance_api_image_full"], settings["docker_client_timeout"], login
-    )
+    reference, began = settings["glance_api_image_full"], time.monotonic()
+    __salt__["glance_progress.tell"]("pull", "begins", text=reference)
+    image = __salt__["glance_engine.pull"](reference, settings["docker_client_timeout"], login)
+    __salt__["glance_progress.tell"]("pull", "ends", round(time.monotonic() - began, 1), reference)
+    return image
 
 
 def facts():

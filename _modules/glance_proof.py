@@ -2,11 +2,18 @@
 Proving a rendered configuration in its own image, before a running service is touched.
 """
 
+import json
+import os
+import time
+
 from salt.exceptions import CommandExecutionError
 
 __virtualname__ = "glance_proof"
 
 TIMEOUT = 180  # seconds; stores that connect at start may need some (rados_connect_timeout)
+#: Seconds for which a proof holds: an orchestration proves on all hosts before it changes one.
+HOLDS = 3600
+FILE = "glance-proved.json"
 
 
 def __virtual__():
@@ -15,7 +22,8 @@ def __virtual__():
 
 def run(settings, want):
     """
-    Validate every option and load the application in a one-shot container.
+    Validate every option and load the application in a one-shot container, unless this very
+    container was proved within the last hour.
 
     Nothing of the service is mounted and the database is a throw-away one, because loading
     Glance has side effects: it makes folders, cleans staging, moves cache records.
@@ -25,16 +33,40 @@ def run(settings, want):
     want
         Result of ``glance_container.wanted``.
 
-    Raises CommandExecutionError with everything that was found, one sentence each.
+    Returns the seconds it took, 0 when it was proved before. Raises CommandExecutionError with
+    everything that was found, one sentence each.
     """
+    proved = {spec: at for spec, at in _proved().items() if 0 <= time.time() - at < HOLDS}
+    if want["hash"] in proved:
+        return 0.0
+    __salt__["glance_progress.tell"]("proof", "begins")
     files = __salt__["glance_configuration.proof_files"](
         settings, want["labels"]["glance.release"], __salt__["glance_oneshot.script"]("prove.py")
     )
     result = __salt__["glance_oneshot.run"]("proof", settings, want, files, TIMEOUT)
     verdict = __salt__["glance_oneshot.answer"](result, "prove the configuration")
     if not verdict["ok"]:
+        __salt__["glance_progress.tell"]("proof", "failed", result["seconds"])
         raise CommandExecutionError(
             "The image does not accept the configuration, so the service was not touched:\n"
             + "\n".join(verdict["findings"])
         )
-    return verdict
+    __salt__["glance_progress.tell"]("proof", "ends", result["seconds"])
+    _remember({**proved, want["hash"]: time.time()})
+    return result["seconds"]
+
+
+def _proved():
+    """When which specs were proved; the hash of a spec covers image and configuration."""
+    try:
+        with open(os.path.join(__opts__["cachedir"], FILE), encoding="utf-8") as file:
+            return json.load(file)
+    except (OSError, ValueError):
+        return {}
+
+
+def _remember(proved):
+    path = os.path.join(__opts__["cachedir"], FILE)
+    with open(f"{path}.part", "w", encoding="utf-8") as file:
+        json.dump(proved, file)
+    os.replace(f"{path}.part", path)

@@ -33,6 +33,11 @@ BESIDE, USUAL = 128, 1024
 # HAProxy takes a server out after five failed checks two seconds apart (Kolla: inter 2000 fall 5)
 NOTICED = 11  # seconds
 ENDING = "_ending"  # see glance_container.is_ending
+PLANS = {  # what glance_container.decide says, in words
+    "start": "No container serves here: one is started.",
+    "finish": "What an earlier run left open is finished.",
+    "replace": "The container in charge is replaced.",
+}
 
 
 def __virtual__():
@@ -58,6 +63,43 @@ def run(settings, want, files):
     if verdict["do"] == "nothing":
         return {"how": "nothing"}
     log.info("glance-api: %s", verdict)
+    __salt__["glance_progress.tell"]("replacement", "begins", text=PLANS[verdict["do"]])
+    try:
+        report = _carry_out(settings, want, files, verdict, ours)
+    except CommandExecutionError as err:
+        reason = str(err).partition("\n")[0]
+        __salt__["glance_progress.tell"]("replacement", "failed", text=reason)
+        raise
+    took = round(sum(report["seconds"].values()), 1)
+    __salt__["glance_progress.tell"]("replacement", "ends", took, report["how"])
+    return report
+
+
+def stop_all(settings, remove):
+    """
+    Stop every glance-api container of ours; transfers and imports end first.
+
+    settings
+        Result of ``glance_settings.get``.
+    remove
+        Whether the containers are removed as well, with their configuration snapshots.
+
+    Returns what had to be cut at ``glance_drain_timeout``.
+    """
+    charge, cut = __salt__["glance_container.facts"]()["name"], []
+    before = __salt__["glance_leftovers.former"](settings)
+    for one in __salt__["glance_engine.containers"]():
+        if one["running"] and one["name"] == charge:
+            cut = _leave(settings, charge)
+        __salt__["glance_engine.stop"](one["name"], MERCY)
+        if remove:
+            __salt__["glance_engine.remove"](one["name"])
+    if remove:
+        __salt__["glance_leftovers.remove"](settings, before)
+    return cut
+
+
+def _carry_out(settings, want, files, verdict, ours):
     incumbent, newcomer = verdict["incumbent"], verdict["newcomer"]
     if verdict["do"] == "finish":
         report = _finish(settings, want, files, incumbent, ours)
@@ -84,30 +126,6 @@ def run(settings, want, files):
             report = _hand_over(settings, want, files, incumbent, newcomer)
     __salt__["glance_leftovers.remove"](settings)
     return report
-
-
-def stop_all(settings, remove):
-    """
-    Stop every glance-api container of ours; transfers and imports end first.
-
-    settings
-        Result of ``glance_settings.get``.
-    remove
-        Whether the containers are removed as well, with their configuration snapshots.
-
-    Returns what had to be cut at ``glance_drain_timeout``.
-    """
-    charge, cut = __salt__["glance_container.facts"]()["name"], []
-    before = __salt__["glance_leftovers.former"](settings)
-    for one in __salt__["glance_engine.containers"]():
-        if one["running"] and one["name"] == charge:
-            cut = _leave(settings, charge)
-        __salt__["glance_engine.stop"](one["name"], MERCY)
-        if remove:
-            __salt__["glance_engine.remove"](one["name"])
-    if remove:
-        __salt__["glance_leftovers.remove"](settings, before)
-    return cut
 
 
 # --------------------------------------------------------------------------- the strategies
@@ -621,6 +639,7 @@ class _Clock:
     def lap(self, phase):
         now = time.monotonic()
         self.laps[phase], self._last = round(now - self._last, 1), now
+        __salt__["glance_progress.tell"](phase, "ends", self.laps[phase])
 
 
 class _Steering:

@@ -257,7 +257,8 @@ def _work(settings, want, environment, command=None):
         body = {**json.loads(files["config.json"]["text"]), "command": command}
         text = json.dumps(body, indent=4) + "\n"
         files = {**files, "config.json": {"text": text, "secret": False}}
-    return __salt__["glance_oneshot.run"](
+    __salt__["glance_progress.tell"]("schema", "begins")
+    result = __salt__["glance_oneshot.run"](
         "schema",
         settings,
         want,
@@ -266,6 +267,8 @@ def _work(settings, want, environment, command=None):
         data=settings["database_kind"] == "sqlite",
         environment=environment,
     )
+    __salt__["glance_progress.tell"]("schema", "ends", result["seconds"])
+    return result
 
 
 def _start_again(database):

@@ -1,0 +1,133 @@
+"""The orchestrations as Salt compiles them on the master, from any plan."""
+
+import json
+
+import pytest
+
+from support import session
+from support.salt_loaders import Loaders
+
+pytestmark = pytest.mark.cluster
+
+MODES = ["deploy", "upgrade", "rollback"]
+# Stands for Salt's own module: what the runners of the master would answer.
+RUNNERS = """
+import json
+
+def is_running(fun):
+    return []
+
+def runner(name, arg=None, kwarg=None, **more):
+    with open({log!r}, "a") as file:
+        file.write(json.dumps([name, arg, kwarg]) + "\\n")
+    return json.loads({answer!r}) if name == "salt.cmd" else []
+"""
+STEPS = [
+    {
+        "id": 'ctl1: 50 % of "it" can take {what} the pillar says',
+        "phase": "precheck",
+        "do": "function",
+        "hosts": ["ctl1", "ctl2"],
+        "fun": "glance_host.precheck",
+    },
+    {"id": "ctl1 runs", "phase": "host", "do": "state", "hosts": ["ctl1"], "sls": ["glance"]},
+    {
+        "id": "ctl1 is put back",
+        "phase": "start",
+        "do": "state",
+        "hosts": ["ctl1", "ctl2"],
+        "sls": ["glance.upgrade.start_old"],
+        "onfail": ["ctl1 runs"],
+    },
+    {
+        "id": "all is confirmed",
+        "phase": "confirm",
+        "do": "runner",
+        "fun": "salt.cmd",
+        "arg": ["glance_orchestrate.confirm", "upgrade"],
+    },
+]
+
+
+@pytest.fixture
+def compiled(tmp_path):
+    """A function: plan -> the states of an orchestration in their order."""
+
+    def compile_(plan, mode="deploy", pillar=None):
+        plan = {"refusals": [], "nothing": False, "summary": "So.", "pause": None, **plan}
+        answer = json.dumps({"plan": plan, "hosts": ["ctl1", "ctl2"], "patience": 60})
+        log = tmp_path / "asked"
+        log.unlink(missing_ok=True)
+        folder = tmp_path / "modules"
+        folder.mkdir(exist_ok=True)
+        (folder / "saltutil.py").write_text(RUNNERS.format(log=str(log), answer=answer))
+        with Loaders(docker_url="unix:///nobody") as loaders:
+            folders = [str(folder), str(session.ROOT / "_modules")]
+            loaders.pillar(pillar or {}, module_dirs=folders)
+            low = loaders.modules["state.show_low_sls"](f"glance.orchestrate.{mode}")
+        assert all(isinstance(one, dict) for one in low), low
+        asked = [json.loads(line) for line in log.read_text().splitlines()]
+        return low, asked
+
+    return compile_
+
+
+def by_id(low):
+    return {one["__id__"]: one for one in low}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_step_of_a_plan_is_one_state(compiled, mode):
+    low, asked = compiled({"steps": STEPS}, mode)
+    assert [one["__id__"] for one in low] == [
+        "Glance modules are loaded on the master",
+        *(step["id"] for step in STEPS),
+        f"The {mode} is reported",
+    ]
+    assert [f"{one['state']}.{one['fun']}" for one in low[1:]] == [
+        "salt.function",
+        "salt.state",
+        "salt.state",
+        "salt.runner",
+        "glance_orchestrate.reported",
+    ]
+    assert [name for name, _, _ in asked] == [
+        "saltutil.sync_modules",
+        "saltutil.sync_states",
+        "salt.cmd",
+    ], "the modules are those of the file server before one is asked"
+    assert asked[2][1] == ["glance_orchestrate.plan", mode]
+
+
+def test_each_step_waits_for_the_one_before_it(compiled):
+    low = by_id(compiled({"steps": STEPS})[0])
+    first, second, back, last = (step["id"] for step in STEPS)
+    assert "require" not in low[first]
+    assert low[second]["require"] == [{"salt": first}]
+    assert low[back]["onfail_any"] == [{"salt": second}] and "require" not in low[back]
+    assert low[last]["require"] == [{"salt": second}], "what is for failures only is passed over"
+    report = low["The deploy is reported"]
+    assert "require" not in report, "it comes whatever happened before"
+    assert report["plan"]["steps"] == STEPS
+
+
+def test_a_step_reaches_its_hosts_and_no_other(compiled):
+    low = by_id(compiled({"steps": STEPS})[0])
+    for step in STEPS[:3]:
+        assert low[step["id"]]["tgt"] == step["hosts"]
+        assert low[step["id"]]["tgt_type"] == "list"
+    assert low["ctl1 runs"]["sls"] == ["glance"] and low["ctl1 runs"]["queue"] is True
+
+
+def test_a_refusal_leaves_nothing_but_its_sentences(compiled):
+    low, _ = compiled({"refusals": ['ctl1: no: "never".', "ctl2: # no"], "steps": []})
+    (state,) = low[1:]
+    assert f"{state['state']}.{state['fun']}" == "glance_orchestrate.refused"
+    assert state["reasons"] == ['ctl1: no: "never".', "ctl2: # no"]
+
+
+def test_the_group_of_the_masters_own_pillar_is_handed_on(compiled):
+    group = ["ctl2", "ctl1"]
+    for pillar, handed in (({"glance": {"glance_api_group": group}}, group), ({}, None)):
+        _, asked = compiled({"steps": STEPS}, pillar=pillar)
+        assert asked[2][2] == {"group": handed, "test": False, "saltenv": "base"}
