@@ -7,7 +7,12 @@ into states.
 
 __virtualname__ = "glance_deploy"
 
-UPGRADE = "salt-run state.orchestrate glance.orchestrate.upgrade"
+#: What one host does for all: its step comes before those that wait for it.
+FOR_ALL = (
+    "Glance database is present",
+    "Glance schema is bootstrapped",
+    "Glance is registered in Keystone",
+)
 
 
 def __virtual__():
@@ -67,12 +72,16 @@ def _refusals(host, hosts):
 
 def _in_order(hosts):
     """
-    Hosts that do not serve come first, since with them nothing is lost; those that leave last.
+    The host that works for all comes first, then those that do not serve, since with them nothing
+    is lost; those that leave the service last.
     """
-    fresh = not any(_serves(host) for host in hosts)
     return sorted(
         hosts,
-        key=lambda host: (host["runs_api"] is False, not fresh and _serves(host)),
+        key=lambda host: (
+            host["runs_api"] is False,
+            not set(FOR_ALL) & set(host["would"]),
+            _serves(host),
+        ),
     )
 
 

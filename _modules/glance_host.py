@@ -249,7 +249,7 @@ def _keystone(settings):
         or __salt__["glance_container.facts"]()["state"] == "absent"
     )
     if made_first:
-        __salt__["glance_http.keystone_answers"](settings, REACH)
+        __salt__["glance_http.keystone"](settings, "GET", "", timeout=REACH)
     else:
         __salt__["glance_http.project"](settings, REACH, renew=True)
 

@@ -19,6 +19,7 @@ def host(name, change=True, serves=True, **more):
         "runs_api": True,
         "running": running if serves is not None else None,
         "change": change,
+        "would": [],
         **more,
     }
 
@@ -67,6 +68,12 @@ def test_on_fresh_hosts_the_first_of_the_group_begins():
 def test_a_host_that_does_not_serve_comes_before_those_that_do():
     made = plan(host("ctl1"), host("ctl2", serves=False), host("ctl3"))
     assert phases(made)[1:] == [("host", "ctl2"), ("host", "ctl1"), ("host", "ctl3")]
+
+
+def test_the_host_that_registers_for_all_comes_before_everybody():
+    first = host("ctl1", would=["Glance is registered in Keystone", "Glance API runs"])
+    made = plan(first, host("ctl2", serves=False), host("ctl3"))
+    assert phases(made)[1:] == [("host", "ctl1"), ("host", "ctl2"), ("host", "ctl3")]
 
 
 def test_a_host_that_leaves_the_service_comes_last():
