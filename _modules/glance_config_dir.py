@@ -139,6 +139,50 @@ def write(directory, files):
     return changes
 
 
+def read_file(path):
+    """
+    Return the text of one file, None when there is none.
+
+    path
+        Absolute path on the host.
+
+    Raises CommandExecutionError when it cannot be read.
+    """
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as handle:
+            return handle.read()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise CommandExecutionError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def write_file(path, text):
+    """
+    Make one file hold a text, in a folder that has others too; the file gets mode 0640 for root.
+
+    path
+        Absolute path on the host; folders are made when they are missing.
+
+    text
+        What it should hold; None removes it. Nothing is done when it holds that already.
+
+    Raises CommandExecutionError when it cannot be written; the old file is then as it was.
+    """
+    if read_file(path) == text:
+        return
+    try:
+        if text is None:
+            os.unlink(path)
+        else:
+            os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+            _write_file(path + _TEMPORARY, text)
+            os.replace(path + _TEMPORARY, path)
+        _sync_folder(os.path.dirname(path))
+    except OSError as error:
+        raise CommandExecutionError(f"{path} cannot be written: {error.strerror}.") from error
+
+
 def _check(directory, files):
     if not os.path.isabs(directory):
         raise SaltInvocationError(f"The directory {directory!r} must be an absolute path.")

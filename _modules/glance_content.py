@@ -5,6 +5,7 @@ Pure.  ``glance_pillar`` has told mappings from lists before.
 """
 
 import difflib
+import ipaddress
 import re
 
 __virtualname__ = "glance_content"
@@ -363,6 +364,16 @@ def _environment(value, faults):
     }
 
 
+def _addresses(value, faults):
+    found = {}
+    for name, address in value.items():
+        try:
+            found[str(name)] = str(ipaddress.ip_address(str(address).strip("[]")))
+        except ValueError:
+            faults.add((name,), f"is {_kind(address)}; it must be an IP address")
+    return found
+
+
 def _topics(value, faults):
     topics = []
     for index, topic in enumerate(value):
@@ -434,6 +445,7 @@ _READERS = {
     "sections": lambda value, faults: _sections(value, faults),
     "dimensions": _dimensions,
     "environment": _environment,
+    "addresses": _addresses,
     "topics": _topics,
     "stores": _stores,
 }

@@ -308,7 +308,9 @@ _WORKED_OUT = {
         get("kolla_enable_tls_internal") and not _two_vips(get)
     ),
     "kolla_copy_ca_into_containers": lambda get, host: bool(get("glance_ca_certificates")),
-    "enable_haproxy": lambda get, host: not get("trial"),
+    "enable_haproxy": lambda get, host: (
+        not get("trial") and bool(get("kolla_internal_vip_address"))
+    ),
     "haproxy_single_external_frontend_public_port": lambda get, host: (
         443 if get("kolla_enable_tls_external") else 80
     ),

@@ -13,7 +13,16 @@ __virtualname__ = "glance_pillar"
 
 _MAX_DEPTH = 20
 _HUGE = 10**30
-_MAPPINGS = ("files", "rules", "protections", "sections", "overrides", "dimensions", "environment")
+_MAPPINGS = (
+    "files",
+    "rules",
+    "protections",
+    "sections",
+    "overrides",
+    "dimensions",
+    "environment",
+    "addresses",
+)
 _LISTS = ("stores", "topics")
 #: Values of these types are secret, or somebody's text: never shown, never searched.
 _CONTENT = (
@@ -43,6 +52,10 @@ _PATTERNS = {
         "five fields of cron such as '*/30 * * * *'",
     ),
     "time": (r"^[1-9][0-9]{0,9}(us|ms|s|m|h|d)?$", "a time of HAProxy such as 6h"),
+    "health_check": (
+        r"^check( [A-Za-z0-9._-]+)*$",
+        "options of a HAProxy server such as check inter 2000 rise 2 fall 5",
+    ),
     "path": (r"^/[^\s:]{0,250}[^\s:/]/*$", "an absolute path without spaces and colons"),
     "optional_path": (
         r"^(/[^\s:]{0,250}[^\s:/]/*)?$",

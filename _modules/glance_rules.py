@@ -171,10 +171,38 @@ def _group(settings):
             f"glance:glance_api_group lists {', '.join(twice)} more than once; list each "
             "minion once."
         )
-    if minion not in group:
+    if minion not in group and not _balances(settings):
         faults.append(
             f"glance:glance_api_group does not list this minion, {minion}; add it, or set "
             "glance:enable_glance to no here."
+        )
+    return faults
+
+
+def _balances(settings):
+    return settings["enable_haproxy"] and settings["minion_id"] in settings[
+        "glance_loadbalancer_group"
+    ]
+
+
+def _load_balancer(settings):
+    if not settings["enable_haproxy"]:
+        return []
+    faults = []
+    if _missing(settings, "kolla_internal_vip_address"):
+        faults.append(
+            "glance:kolla_internal_vip_address is missing; glance:enable_haproxy needs the address"
+            " that HAProxy listens on."
+        )
+    if not re.search(r"\binter [1-9].*\bfall [1-9]", settings["haproxy_health_check"]):
+        faults.append(
+            f"glance:haproxy_health_check is {settings['haproxy_health_check']!r}; it must name "
+            "inter and fall, by which a drain knows when HAProxy has noticed."
+        )
+    if not settings["glance_haproxy_file"].endswith(".cfg"):
+        faults.append(
+            f"glance:glance_haproxy_file is {settings['glance_haproxy_file']}; HAProxy reads only "
+            "files that end in .cfg from a folder."
         )
     return faults
 
@@ -402,4 +430,5 @@ _RULES = (
     _peers,
     _features,
     _upgrade,
+    _load_balancer,
 )

@@ -4,6 +4,11 @@
 include:
   - glance.prerequisites
 
+Glance is no part of HAProxy:
+  glance_haproxy.absent:
+    - require:
+      - sls: glance.prerequisites
+
 Glance jobs are absent:
   glance_jobs.absent:
     - require:

@@ -1,8 +1,8 @@
 # Glance, the image service, runs on this host as the pillar says.
 #
-# In order of work: pillar valid, image present, configuration rendered and accepted, database
-# and schema there, container in charge, API answers, jobs scheduled. With 'enable_glance: no' the
-# service is removed and its data kept; nothing but a plain no removes it.
+# In order of work: pillar valid, load balancer told, image present, configuration rendered and
+# accepted, database and schema there, container in charge, API answers, jobs scheduled. With
+# 'enable_glance: no' the service is removed and its data kept; nothing but a plain no removes it.
 
 {%- set enabled = salt['pillar.get']('glance:enable_glance',
                                      salt['pillar.get']('glance:enable_openstack_core', True)) %}
@@ -11,5 +11,6 @@ include:
 {%- if enabled | string | trim | lower in ['no', 'false', 'off'] %}
   - glance.clean
 {%- else %}
+  - glance.loadbalancer
   - glance.jobs
 {%- endif %}

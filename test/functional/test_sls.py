@@ -14,6 +14,7 @@ SLS = sorted(
 )  # fmt: skip
 IN_ORDER = [
     "Glance pillar is valid",
+    "Glance is part of HAProxy",
     "Docker engine answers",
     "Glance image is present",
     "Glance image cache is on a disk of this host",
@@ -61,6 +62,7 @@ def test_enable_glance_no_removes_the_service_and_keeps_the_data(loaders, off):
     assert shown(loaders, "glance") == [
         "Glance pillar is valid",
         "Docker engine answers",
+        "Glance is no part of HAProxy",
         "Glance jobs are absent",
         "Glance API container is absent",
         "Glance configuration is absent",

@@ -195,7 +195,9 @@ class Cluster:
             "glance_api_image_full": self.image(release),
             "glance_image_pull": "never",
             "glance_api_group": self.ids,
+            "glance_api_addresses": {host.id: host.address for host in self.hosts},
             "kolla_internal_vip_address": self.haproxy.vip,
+            "glance_loadbalancer_group": self.ids[:1],
             "glance_file_datadir_volume": str(self.shared),
             "glance_file_datadir_shared": "yes",
             "glance_api_workers": 2,
@@ -213,8 +215,12 @@ class Cluster:
             }
             for host in self.hosts
         }
+        # All hosts are one machine, but only the first has the HAProxy.
+        self.own[self.ids[0]].update(
+            glance_haproxy_file=str(self.haproxy.services / "glance-api.cfg"),
+            glance_haproxy_reload=self.haproxy.reload_command,
+        )
         self._write()
-        self._balance()
 
     def deploy(self, release=RELEASE, *, reuse=False, **keys):
         """A running deployment on all hosts, from the database that was kept for its image.
@@ -239,29 +245,6 @@ class Cluster:
         for host in self.hosts:
             assert self.ask("GET", "/v2/images?limit=1", host)[0] == 200, host.logs()
         self._order = (order, dict(self.keys), {name: dict(own) for name, own in self.own.items()})
-
-    def _balance(self):
-        """The load balancer's part of the service, as Kolla has it."""
-        lines = [
-            "frontend glance_api_front",
-            "    mode http",
-            "    timeout client 6h",
-            "    option forwardfor",
-            f"    bind {self.haproxy.vip}:{PORT}",
-            "    default_backend glance_api_back",
-            "backend glance_api_back",
-            "    mode http",
-            "    timeout server 6h",
-            "    option httpchk GET /healthcheck",
-            "    http-check expect status 200",
-            *(
-                f"    server {host.id} {host.address}:{PORT} check inter 2000 rise 2 fall 5"
-                for host in self.hosts
-            ),
-        ]
-        text = "\n".join([*lines, ""])
-        (self.haproxy.services / "glance-api.cfg").write_text(text, encoding="utf8")
-        self.haproxy.reload()
 
     def whole(self):
         """Whether every host has its one container, and serves."""

@@ -23,6 +23,8 @@ class HAProxy:
         Address of its frontends; "ADDRESS:PORT" of its admin socket, for `glance_haproxy_socket`.
     services, socket
         On the host: the folder of its services.d, and its admin socket as a file.
+    reload_command
+        What its operator types to reload it.
     """
 
     def __init__(self, engine):
@@ -42,6 +44,8 @@ class HAProxy:
                 str(self.socket.parent): {"bind": "/var/lib/kolla/haproxy", "mode": "rw"},
             },
         )
+        engine_url = f"--host={engine.url}"
+        self.reload_command = f"docker {engine_url} kill --signal USR2 haproxy"
         self._until(self._answers, "answer")
 
     def _answers(self):
