@@ -145,8 +145,7 @@ def test_an_unknown_address_is_one_sentence(monkeypatch, answer):
 def test_what_cannot_work_is_told(keys, words):
     named = {"database_address": "10.0.0.9", "keystone_internal_url": "http://10.0.0.9:5000"}
     _, faults = settings_for({**BASE, **named, **keys})
-    (fault,) = faults
-    assert words in fault
+    assert any(words in fault for fault in faults), faults
 
 
 def test_a_host_with_nothing_but_the_load_balancer_is_no_fault():
@@ -159,6 +158,7 @@ def test_a_host_with_nothing_but_the_load_balancer_is_no_fault():
 
 def test_without_an_address_there_is_no_load_balancer():
     named = {"database_address": "10.0.0.8", "keystone_internal_url": "http://10.0.0.8:5000"}
+    named["glance_keystone_register"] = "no"
     settings, faults = settings_for({**BASE, **named, "kolla_internal_vip_address": ""})
     assert not faults
     assert settings["enable_haproxy"] is False
