@@ -1,0 +1,192 @@
+"""The master's part: which hosts, what they say, who holds the lock."""
+
+import pytest
+from salt.exceptions import CommandExecutionError
+
+import glance_orchestrate
+
+pytestmark = pytest.mark.cluster
+
+GROUP = ["ctl1", "ctl2"]
+FACTS = {"settings": {}, "faults": [], "change": False}
+
+
+class Client:
+    """Stands for Salt's LocalClient; `silent` minions do not answer."""
+
+    def __init__(self, answers):
+        self.answers, self.silent, self.asked = answers, set(), []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def cmd(self, hosts, fun, **more):
+        self.asked.append((fun, list(hosts)))
+        assert more["tgt_type"] == "list" and more["full_return"]
+        found = {}
+        for host in hosts:
+            if host in self.silent:
+                found[host] = {"out": "no_return", "ret": "Minion did not return."}
+            else:
+                given = self.answers.get(fun if isinstance(fun, str) else "sync", {})
+                found[host] = {"ret": given(host) if callable(given) else given, "retcode": 0}
+        return found
+
+
+class Master:
+    """One master; what its parts answer may be changed by a test."""
+
+    def __init__(self, monkeypatch):
+        self.client = Client({"saltutil.running": [], "glance_host.facts": dict(FACTS)})
+        self.accepted, self.pillars = ["ctl1", "ctl2", "web1"], {}
+        self.other, self.facts, self.released = None, None, 0
+        self.made = {"refusals": [], "steps": [{"id": "one"}], "nothing": False}
+        module = glance_orchestrate
+        functions = {
+            "glance_lock.look": lambda: None,
+            "glance_lock.held": lambda: False,
+            "glance_lock.take": lambda what, seconds: self.other,
+            "glance_lock.sentence": lambda lock: f"{lock['owner']} is at work.",
+            "glance_deploy.plan": self._plan,
+            "glance_upgrade.plan": self._plan,
+            "glance_upgrade.contract_refusal": lambda facts: self.refusal,
+        }
+        self.refusal = None
+        keys = type("Keys", (), {"list_keys": lambda _: {"minions": self.accepted}})
+        for name, value in {
+            "__salt__": functions,
+            "__opts__": {},
+            "_candidates": lambda accepted: accepted,
+            "_pillar": lambda minion: self.pillars.get(minion, {}),
+            "POLL": 0,
+        }.items():
+            monkeypatch.setattr(module, name, value, raising=False)
+        monkeypatch.setattr(module.salt.key, "get_key", lambda opts: keys())
+        monkeypatch.setattr(module.salt.client, "get_local_client", lambda mopts: self.client)
+
+    def _plan(self, facts):
+        self.facts = facts
+        return self.made
+
+
+@pytest.fixture
+def master(monkeypatch):
+    return Master(monkeypatch)
+
+
+def refusal(**more):
+    (sentence,) = glance_orchestrate.plan("deploy", **more)["plan"]["refusals"]
+    return sentence
+
+
+def test_the_masters_own_pillar_names_the_group(master):
+    made = glance_orchestrate.plan("deploy", group=["ctl2", "ctl1"])
+    assert made["hosts"] == ["ctl2", "ctl1"] and made["plan"] is master.made
+    assert [host["id"] for host in master.facts["hosts"]] == ["ctl2", "ctl1"]
+
+
+def test_else_the_pillar_of_the_minions_names_it(master):
+    group = {"glance": {"glance_api_group": ["ctl2", "ctl1"]}}
+    master.pillars = {"ctl1": group, "ctl2": group, "web1": {"web": {}}}
+    assert glance_orchestrate.plan("deploy")["hosts"] == ["ctl2", "ctl1"]
+
+
+def test_one_host_needs_no_group(master):
+    master.pillars = {"web1": {"glance": {}}}
+    assert glance_orchestrate.plan("deploy")["hosts"] == ["web1"]
+
+
+def test_minions_that_disagree_are_told_in_one_sentence(master):
+    master.pillars = {name: {"glance": {"glance_api_group": [name]}} for name in GROUP}
+    assert refusal().startswith(
+        "The pillars of the minions name different groups (ctl1: ctl1; ctl2: ctl2): make"
+        " glance:glance_api_group the same for all"
+    )
+    assert master.client.asked == []
+
+
+@pytest.mark.parametrize(
+    ("group", "sentence"),
+    [
+        (None, "No accepted minion has a 'glance:' pillar"),
+        (["ctl1", "ctl9"], "This master has not accepted ctl9, which glance:glance_api_group"),
+        ("ctl1", "glance:glance_api_group must be a list of minion ids."),
+    ],
+)
+def test_a_group_that_cannot_be(master, group, sentence):
+    assert refusal(group=group).startswith(sentence)
+    assert master.client.asked == []
+
+
+def test_few_calls_and_the_modules_come_before_the_facts(master):
+    glance_orchestrate.plan("deploy", group=GROUP)
+    first, second, third = [fun for fun, _ in master.client.asked]
+    assert (first, third) == ("saltutil.running", "glance_host.facts")
+    assert set(second) == set(glance_orchestrate.SYNC)
+
+
+def test_a_host_that_does_not_answer_is_left_to_the_planner(master):
+    master.client.silent = {"ctl2"}
+    glance_orchestrate.plan("deploy", group=GROUP)
+    one, two = master.facts["hosts"]
+    assert one["answers"] is True and two["answers"] is False and two["faults"] == []
+    assert ("glance_host.facts", ["ctl1"]) in master.client.asked
+
+
+def test_a_host_that_answers_with_an_error_has_a_fault(master):
+    traceback = "The minion function caused an exception: Traceback:\n  x\nKeyError: 'y'\n"
+    master.client.answers["glance_host.facts"] = traceback
+    glance_orchestrate.plan("deploy", group=["ctl1"])
+    assert master.facts["hosts"][0]["faults"] == ["It cannot be asked what it runs: KeyError: 'y'"]
+
+
+def test_earlier_work_on_a_host_is_waited_for_but_not_by_a_dry_run(master):
+    jobs = [[{"fun": "state.sls", "jid": "7"}], [{"fun": "state.sls", "jid": "7"}], []]
+    master.client.answers["saltutil.running"] = lambda host: jobs.pop(0) if host == "ctl1" else []
+    glance_orchestrate.plan("deploy", group=GROUP)
+    assert jobs == []
+    jobs += [[{"fun": "state.sls", "jid": "7"}]]
+    assert refusal(group=GROUP, test=True).startswith(
+        "Salt still works on ctl1 (state.sls, job 7): wait"
+    )
+
+
+def test_the_lock_is_taken_when_there_is_work_and_not_in_a_dry_run(master):
+    master.other = {"owner": "upgrade by root"}
+    assert refusal(group=GROUP) == "upgrade by root is at work."
+    assert glance_orchestrate.plan("deploy", group=GROUP, test=True)["plan"] is master.made
+    master.made = {**master.made, "steps": [], "nothing": True}
+    assert glance_orchestrate.plan("deploy", group=GROUP)["plan"] is master.made
+
+
+def test_the_schema_is_looked_at_by_the_first_host_of_an_upgrade_only(master):
+    calls = []
+
+    def facts(host):
+        calls.append(host)
+        return {**FACTS, "schema": {"position": "current"} if len(calls) > 2 else None}
+
+    master.client.answers["glance_host.facts"] = facts
+    glance_orchestrate.plan("upgrade", group=GROUP)
+    assert calls == ["ctl1", "ctl2", "ctl1"]
+    assert master.facts["schema"] == {"position": "current"}
+    assert master.facts["mode"] == "upgrade"
+
+
+def test_contraction_is_confirmed_or_refused_in_a_sentence(master):
+    assert glance_orchestrate.confirm("upgrade", group=GROUP) == {"confirmed": True}
+    master.refusal = "Glance does not serve on ctl2."
+    assert glance_orchestrate.confirm("upgrade", group=GROUP) == {"Error": master.refusal}
+    with_error = glance_orchestrate.confirm("upgrade", group=["ctl9"])
+    assert "has not accepted ctl9" in with_error["Error"]
+
+
+def test_an_error_of_the_world_is_a_refusal(master):
+    def broken(facts):
+        raise CommandExecutionError("The world is not there.")
+
+    glance_orchestrate.__salt__["glance_deploy.plan"] = broken
+    assert refusal(group=GROUP) == "The world is not there."
