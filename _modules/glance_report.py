@@ -173,6 +173,7 @@ def _outage(plan, results):
 
 def _short(text):
     """One line; the log lines of a container that failed stay in the step's own output."""
-    first = re.split(r"\s*Its last log lines:", str(text).removeprefix("ERROR: "))[0]
+    first = re.sub(r"^ERROR( executing '[^']*')?: ", "", str(text))
+    first = re.split(r"\s*Its last log lines:", first)[0]
     words = " ".join(first.split())
     return words if len(words) <= LONGEST else f"{words[:LONGEST]} ..."

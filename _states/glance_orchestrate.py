@@ -69,6 +69,8 @@ def _result(one):
 
 def _states(said):
     """The states of one minion in their order, or the text of its error."""
+    if said is False:
+        return "its minion gave no result; it may still be at work"
     if not hasattr(said, "items"):
         return str(said)
     states = [one for one in said.values() if hasattr(one, "items") and "result" in one]

@@ -1,0 +1,83 @@
+"""The states of the master: what they read out of a run, and what they say."""
+
+import pytest
+
+import glance_report
+from support.states import state_module
+
+pytestmark = pytest.mark.cluster
+
+STEP = {"id": "ctl1 runs", "phase": "host", "hosts": ["ctl1"]}
+PLAN = {"steps": [STEP], "nothing": False, "summary": "So.", "pause": None}
+NESTED = {
+    "second": {"__id__": "B", "__run_num__": 1, "result": False, "comment": "It exited.",
+               "changes": {}},
+    "first": {"__id__": "A", "__run_num__": 0, "result": True, "comment": "Fine.", "changes": {}},
+}  # fmt: skip
+
+
+def reported(changes, result=False, plan=PLAN, test=False, start_time="01:02:03.5"):
+    released = []
+    functions = {
+        "glance_report.make": glance_report.make,
+        "glance_report.announce": glance_report.announce,
+        "glance_lock.release": lambda: released.append(True),
+    }
+    module = state_module("glance_orchestrate", functions, test)
+    module.__running__ = {
+        "salt_|-ctl1 runs_|-ctl1 runs_|-state": {
+            "__id__": "ctl1 runs",
+            "result": result,
+            "comment": "Run failed on minions: ctl1",
+            "changes": changes,
+            "duration": 1500.0,
+            "start_time": start_time,
+        }
+    }
+    ret = module.reported("It is reported", "deploy", ["ctl1"], plan)
+    assert released == ([] if test else [True])
+    assert ret["changes"] == {}
+    return ret
+
+
+def test_the_first_state_that_failed_is_the_reason():
+    ret = reported({"ctl1": NESTED, "out": "highstate"})
+    assert ret["result"] is False
+    assert "stopped at the step 'ctl1 runs': ctl1: It exited." in ret["comment"]
+    assert "       1.5  ctl1 runs" in ret["comment"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"ret": {"ctl1": "ERROR: No image."}}, "ctl1: No image."),
+        ({"ret": {"ctl1": "ERROR executing 'glance_host.precheck': One."}}, "ctl1: One."),
+        ({"ctl1": False}, "ctl1: its minion gave no result; it may still be at work"),
+        ({"return": {"Error": "Old ones run."}}, "Run failed on minions: ctl1"),
+        ({}, "Run failed on minions: ctl1"),
+    ],
+)
+def test_a_function_a_runner_or_a_minion_that_is_gone(changes, reason):
+    assert f"stopped at the step 'ctl1 runs': {reason}" in reported(changes)["comment"]
+
+
+def test_a_run_that_worked():
+    assert reported({"ctl1": {"one": {**NESTED["first"]}}}, result=True)["result"] is True
+
+
+def test_a_dry_run_tells_the_plan_and_keeps_the_lock():
+    ret = reported({}, result=None, test=True)
+    assert ret["result"] is None and "1. ctl1 runs" in ret["comment"]
+    nothing = {**PLAN, "nothing": True, "steps": []}
+    assert reported({}, result=None, test=True, plan=nothing)["result"] is True
+
+
+def test_a_refusal_fails_with_its_sentences():
+    module = state_module("glance_orchestrate", {})
+    ret = module.refused("Nothing was touched", ["One.", "Two."])
+    assert ret == {
+        "name": "Nothing was touched",
+        "result": False,
+        "changes": {},
+        "comment": "One.\nTwo.",
+    }
