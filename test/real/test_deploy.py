@@ -12,7 +12,7 @@ pytestmark = pytest.mark.cluster
 
 DEPLOY = "glance.orchestrate.deploy"
 GO_ON = f"go on with 'salt-run state.orchestrate {DEPLOY}'"
-RATE = 30  # lists per second; small uploads and downloads come on top
+RATE = 20  # lists per second; small uploads and downloads come on top
 QUICK = 20  # seconds for a run that finds nothing to do
 
 

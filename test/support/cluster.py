@@ -204,6 +204,15 @@ class Cluster:
             "glance_min_healthy_time": 2,
             # A machine of tests may not be allowed to raise limits.
             "default_container_dimensions": {},
+            # The load imports from its own web server, which is on a loopback address.
+            "glance_image_import": {
+                "import_filtering_opts": {
+                    "allowed_schemes": "[http]",
+                    "allowed_hosts": [session.address(WEB_HOST)],
+                    "allowed_ports": [WEB_PORT],
+                }
+            },
+            "glance_enable_interoperable_image_import": True,
             **self.production.pillar(),
             **keys,
         }
