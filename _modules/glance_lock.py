@@ -12,6 +12,8 @@ import os
 import socket
 import time
 
+import salt.utils.user
+
 __virtualname__ = "glance_lock"
 
 FILE = "glance-orchestrate.lock"
@@ -40,8 +42,8 @@ def take(what, seconds):
         _write(
             file,
             {
-                "owner": f"{what} by {__opts__.get('user', 'unknown')}, process {os.getpid()} on"
-                f" {socket.gethostname()}",
+                "owner": f"{what} by {salt.utils.user.get_specific_user()}, process {os.getpid()}"
+                f" on {socket.gethostname()}",
                 "since": now,
                 "expires": now + seconds,
                 "process": _process(os.getpid()),

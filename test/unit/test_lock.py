@@ -14,8 +14,7 @@ pytestmark = pytest.mark.cluster
 
 @pytest.fixture
 def lock(tmp_path, monkeypatch):
-    options = {"cachedir": str(tmp_path), "user": "root"}
-    monkeypatch.setattr(glance_lock, "__opts__", options, raising=False)
+    monkeypatch.setattr(glance_lock, "__opts__", {"cachedir": str(tmp_path)}, raising=False)
     return tmp_path / glance_lock.FILE
 
 
