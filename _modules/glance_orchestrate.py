@@ -64,6 +64,8 @@ def plan(mode, group=None, test=False, saltenv="base"):
         hosts = _group(group)
         facts = _gather(mode, hosts, test, saltenv)
         made = __salt__[f"{PLANNER[mode]}.plan"](facts)
+        for step in made["steps"]:
+            step.setdefault("kwarg", {}).update(_handed_on(step, hosts, saltenv))
         if made["steps"] and not test:
             other = __salt__["glance_lock.take"](mode, GROUP_TIME + HOST_TIME * len(hosts))
             if other:
@@ -89,6 +91,15 @@ def confirm(mode, group=None, saltenv="base"):
     except (CommandExecutionError, SaltInvocationError, SaltClientError) as err:
         problem = str(err)
     return {"Error": problem} if problem else {"confirmed": True}
+
+
+def _handed_on(step, hosts, saltenv):
+    """What a step on the master has to know, so that it looks at the same hosts."""
+    if step["do"] != "runner":
+        return {}
+    if step["fun"] == "state.orchestrate":
+        return {"pillar": {"glance": {"glance_api_group": hosts}}, "saltenv": saltenv}
+    return {"group": hosts, "saltenv": saltenv}
 
 
 def _refusal(sentence):

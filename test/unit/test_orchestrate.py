@@ -43,7 +43,7 @@ class Master:
         self.client = Client({"saltutil.running": [], "glance_host.facts": dict(FACTS)})
         self.accepted, self.pillars = ["ctl1", "ctl2", "web1"], {}
         self.other, self.facts, self.released = None, None, 0
-        self.made = {"refusals": [], "steps": [{"id": "one"}], "nothing": False}
+        self.made = {"refusals": [], "steps": [{"do": "state"}], "nothing": False}
         module = glance_orchestrate
         functions = {
             "glance_lock.look": lambda: None,
@@ -174,6 +174,19 @@ def test_the_schema_is_looked_at_by_the_first_host_of_an_upgrade_only(master):
     assert calls == ["ctl1", "ctl2", "ctl1"]
     assert master.facts["schema"] == {"position": "current"}
     assert master.facts["mode"] == "upgrade"
+
+
+def test_a_step_on_the_master_looks_at_the_same_hosts(master):
+    confirm = {"do": "runner", "fun": "salt.cmd", "arg": ["glance_orchestrate.confirm", "upgrade"]}
+    nested = {"do": "runner", "fun": "state.orchestrate", "arg": ["glance.orchestrate.upgrade"]}
+    master.made = {**master.made, "steps": [{"do": "state"}, confirm, nested]}
+    state, confirm, nested = glance_orchestrate.plan("upgrade", group=GROUP)["plan"]["steps"]
+    assert state["kwarg"] == {}
+    assert confirm["kwarg"] == {"group": GROUP, "saltenv": "base"}
+    assert nested["kwarg"] == {
+        "pillar": {"glance": {"glance_api_group": GROUP}},
+        "saltenv": "base",
+    }
 
 
 def test_contraction_is_confirmed_or_refused_in_a_sentence(master):
