@@ -17,7 +17,9 @@ SETTINGS = (
     "glance_api_hosts",
     "glance_api_image_full",
     "glance_backup_dir",
+    "file_unshared",
     "glance_enable_rolling_upgrade",
+    "glance_file_datadir_volume",
     "glance_image_pull",
     "glance_upgrade_contract",
     "glance_upgrade_handover_single_host",
@@ -32,7 +34,7 @@ def __virtual__():
     return __virtualname__
 
 
-def facts(schema=False, changes=False, saltenv="base"):
+def facts(schema=False, changes=False, look=False, saltenv="base"):
     """
     What this host runs, and what its pillar wants. Looks only.
 
@@ -40,6 +42,8 @@ def facts(schema=False, changes=False, saltenv="base"):
         Whether the database is looked at, too (a one-shot container, some seconds).
     changes
         Whether ``state.apply glance test=True`` is asked what it would change.
+    look
+        Whether a new image may be asked for its release (a one-shot container, once).
     saltenv
         Environment of the SLS.
 
@@ -65,7 +69,7 @@ def facts(schema=False, changes=False, saltenv="base"):
         "schema": None,
     }
     try:
-        _look(found, schema)
+        _look(found, schema, look)
         if changes:
             _dry_run(found, saltenv)
     except SaltInvocationError as err:
@@ -119,7 +123,7 @@ def precheck():
 # --------------------------------------------------------------------------- facts
 
 
-def _look(found, schema):
+def _look(found, schema, look):
     settings = __salt__["glance_settings.get"]()
     found["settings"] = {key: settings[key] for key in SETTINGS}
     found["runs_api"] = settings["runs_api"]
@@ -145,12 +149,13 @@ def _look(found, schema):
     if now["state"] == "running":
         (pid,) = [one["pid"] for one in ours if one["name"] == now["name"]]
         found["drained_by"] = __salt__["glance_api.drained_by"](pid)
-    want, _ = __salt__["glance_container.desired"](settings, look=False)
+    present = __salt__["glance_engine.image"](settings["glance_api_image_full"])
+    found["wanted"]["image_id"] = present["id"] if present else None
+    want, _ = __salt__["glance_container.desired"](settings, look=look)
     if want is None:
         return
     image = __salt__["glance_container.release_of"](settings["glance_api_image_full"], False)
     found["wanted"].update(
-        image_id=image["id"],
         release=image["release"],
         version=image["version"],
         hash=want["hash"],

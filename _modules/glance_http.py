@@ -97,6 +97,26 @@ def request(
     return answer
 
 
+def at(settings, url):
+    """
+    The settings by which an API at another address is asked. Pure.
+
+    settings
+        Settings of ``glance_settings.get``.
+    url
+        Of that API, such as that of the load balancer.
+    """
+    where = urllib.parse.urlsplit(url)
+    return {
+        **settings,
+        "self_url": url,
+        "listen": where.netloc,
+        "api_scheme": where.scheme,
+        "api_address": where.hostname,
+        "glance_api_listen_port": where.port or (443 if where.scheme == "https" else 80),
+    }
+
+
 def project(settings, timeout=30, renew=False):
     """
     The id of the service user's project; None without Keystone. Fetches the token if needed.

@@ -86,7 +86,21 @@ def script(name):
         return file.read()
 
 
-def run(purpose, settings, want, files, timeout, data=False, environment=None):
+def with_scripts(files, names):
+    """
+    The same configuration for a container that runs one of the formula's scripts.
+
+    files
+        Result of ``glance_configuration.files``.
+    names
+        Scripts below ``glance/files``; the last one is run and may import the others.
+    """
+    for name in names:
+        files = with_command(files, name, script(name))
+    return files
+
+
+def run(purpose, settings, want, files, timeout, data=False, environment=None, mounts=()):
     """
     Run a container with these configuration files to its end, and remove both.
 
@@ -104,6 +118,8 @@ def run(purpose, settings, want, files, timeout, data=False, environment=None):
         Whether it sees the volumes of the service; False for what must not touch them.
     environment
         More environment; no secrets.
+    mounts
+        More volumes.
 
     Returns ``{"rc", "output", "seconds"}``.
     """
@@ -121,7 +137,9 @@ def run(purpose, settings, want, files, timeout, data=False, environment=None):
                 "privileged": data and want["spec"]["privileged"],
                 "healthcheck": {"test": ["NONE"]},
                 "cpu_shares": BESIDE,
-                "volumes": [f"{folder}:{CONFIG_MOUNT}/:ro", *(volumes if data else [])],
+                "volumes": [
+                    f"{folder}:{CONFIG_MOUNT}/:ro", *(volumes if data else []), *mounts
+                ],
             },
             timeout,
         )

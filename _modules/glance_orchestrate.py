@@ -172,10 +172,11 @@ def _gather(mode, hosts, test, saltenv):
             arguments = [[*given, f"saltenv={saltenv}"] for given in SYNC.values()]
             arguments[-1] = SYNC["saltutil.refresh_pillar"]
             _ask(client, alive, list(SYNC), arguments)
-        kwarg = {"saltenv": saltenv, "changes": mode == "deploy"}
+        deploy = mode == "deploy"
+        kwarg = {"saltenv": saltenv, "changes": deploy, "look": not deploy}
         told = _ask(client, alive, "glance_host.facts", kwarg=kwarg)
         found = [_host(host, host in alive, told.get(host)) for host in hosts]
-        if mode != "deploy" and alive[:1] == hosts[:1] and not found[0]["faults"]:
+        if not deploy and alive[:1] == hosts[:1] and not found[0]["faults"]:
             first = _ask(client, hosts[:1], "glance_host.facts", kwarg={"schema": True})
             found[0] = _host(hosts[0], True, first.get(hosts[0]))
     return {
@@ -183,10 +184,17 @@ def _gather(mode, hosts, test, saltenv):
         "settings": found[0]["settings"],
         "hosts": found,
         "schema": found[0].pop("schema", None),
-        "store": {"shared": None, "why": ""},
+        "store": _store(found[0]["settings"]),
         "lock": __salt__["glance_lock.look"](),
         "again": __salt__["glance_lock.held"](),
     }
+
+
+def _store(settings):
+    """Whether all hosts see the same images, and why not."""
+    volume = settings.get("glance_file_datadir_volume")
+    why = f"the images are on the volume {volume} of one host (glance:glance_file_datadir_volume)"
+    return {"shared": not settings.get("file_unshared"), "why": why}
 
 
 def _host(name, answers, told):

@@ -12,7 +12,6 @@ the next run finds what is there and finishes or undoes it (``glance_container.d
 
 import logging
 import time
-import urllib.parse
 
 from salt.exceptions import CommandExecutionError
 
@@ -21,7 +20,7 @@ log = logging.getLogger(__name__)
 __virtualname__ = "glance_replace"
 
 NAME = "glance_api"
-URL_LABEL = "glance.url"  # see glance_container.wanted
+URL_LABEL, RELEASE_LABEL = "glance.url", "glance.release"  # see glance_container.wanted
 POLL = 0.5  # seconds between two looks at a condition
 # uWSGI lets requests end for this long after SIGTERM (worker-reload-mercy in its ini).
 MERCY = 80
@@ -126,6 +125,25 @@ def _carry_out(settings, want, files, verdict, ours):
             report = _hand_over(settings, want, files, incumbent, newcomer)
     __salt__["glance_leftovers.remove"](settings)
     return report
+
+
+def start_again(settings, name):
+    """
+    Start a container that was stopped, as it was, and wait until it answers.
+
+    settings
+        Result of ``glance_settings.get``.
+    name
+        Container name.
+
+    Returns a sentence. Raises CommandExecutionError when it does not serve then, or when the
+    database has become one that its release does not know.
+    """
+    as_it_was = {"policy": settings["docker_restart_policy"], "spec": {}, "labels": {}}
+    serves, outcome = _bring_back(settings, as_it_was, name)
+    if not serves:
+        raise CommandExecutionError(f"{outcome}.")
+    return f"{outcome}."
 
 
 # --------------------------------------------------------------------------- the strategies
@@ -298,15 +316,7 @@ def _reached(settings, name):
     url = present["labels"].get(URL_LABEL) if present else None
     if url in (None, settings["self_url"]):
         return settings
-    where = urllib.parse.urlsplit(url)
-    return {
-        **settings,
-        "self_url": url,
-        "listen": where.netloc,
-        "api_scheme": where.scheme,
-        "api_address": where.hostname,
-        "glance_api_listen_port": where.port,
-    }
+    return __salt__["glance_http.at"](settings, url)
 
 
 def _serves_elsewhere(settings, name):
@@ -542,9 +552,18 @@ def _stop_timeout(settings, clock):
 
 
 def _bring_back(settings, want, name):
-    """Start the old container again after a failed newcomer; a sentence about how it went."""
+    """
+    Start an old container again, as after a failed newcomer; whether it serves, and a sentence.
+
+    One of another release stays stopped when the schema has become one that it does not know.
+    """
     settings = _reached(settings, name)
     try:
+        present = __salt__["glance_engine.inspect"](name)
+        if present["labels"].get(RELEASE_LABEL) != want["labels"].get(RELEASE_LABEL):
+            unfit = __salt__["glance_schema.unfit"](settings, present)
+            if unfit:
+                return False, f"{name} was not started again, because {unfit}"
         if name != NAME and not __salt__["glance_engine.inspect"](NAME):
             __salt__["glance_engine.rename"](name, NAME)
             name = NAME
@@ -556,11 +575,11 @@ def _bring_back(settings, want, name):
                 if __salt__["glance_api.drained"]():
                     __salt__["glance_api.resume"]()
                 if __salt__["glance_api.probe_once"](settings, probe=False)["ok"]:
-                    return f"{name} was started again and serves"
+                    return True, f"{name} was started again and serves"
             time.sleep(POLL)
     except CommandExecutionError as err:
-        return f"{name} could not be started again ({str(err).rstrip('.')})"
-    return f"{name} was started again but did not answer within {COME_BACK} seconds"
+        return False, f"{name} could not be started again ({str(err).rstrip('.')})"
+    return False, f"{name} was started again but did not answer within {COME_BACK} seconds"
 
 
 def _undone(settings, want, name, err, back_to, born=None):
@@ -576,7 +595,7 @@ def _undone(settings, want, name, err, back_to, born=None):
     if not there:
         outcome = "nothing else ran on this host"
     elif not there["running"] or __salt__["glance_container.is_ending"](back_to):
-        outcome = _bring_back(settings, want, back_to)
+        _, outcome = _bring_back(settings, want, back_to)
     else:
         _keep_policy(back_to, want)
         outcome = f"{back_to} went on serving all the time and no request failed"

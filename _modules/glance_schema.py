@@ -36,11 +36,11 @@ def look(settings, want, patience=0):
         Seconds to look again until somebody else has made the schema.
 
     Returns ``{"position", "heads_in_database", "heads_of_image", "metadef_namespaces", "waited",
-    ...}``; ``position`` is ``empty``, ``current``, ``behind``, ``ahead`` or ``unknown``.
+    "pending", "half_done", ...}``; ``position`` is ``empty``, ``current``, ``uncontracted``,
+    ``expanded``, ``behind``, ``ahead`` or ``unknown`` (glance/files/schema.py tells what each is).
     """
-    script = __salt__["glance_oneshot.script"]("schema.py")
     files = __salt__["glance_configuration.files"](settings, want["labels"]["glance.release"])
-    files = __salt__["glance_oneshot.with_command"](files, "schema.py", script)
+    files = __salt__["glance_oneshot.with_scripts"](files, ["schema_pending.py", "schema.py"])
     result = __salt__["glance_oneshot.run"](
         "look",
         settings,
@@ -67,6 +67,69 @@ def checked():
     return __context__.get("glance_schema.position", "")
 
 
+def serves(found):
+    """
+    Whether an image may serve with the schema that it has found. Pure.
+
+    Between the phases of an upgrade both releases do.
+
+    found
+        Result of :py:func:`look`.
+    """
+    if found["position"] in ("uncontracted", "expanded"):
+        return not _never_used(found)
+    return found["position"] == "current"
+
+
+def facts(settings, want):
+    """
+    The schema as the plan of an upgrade needs it; nothing is changed, and nothing raised.
+
+    settings
+        Result of ``glance_settings.get``.
+    want
+        Result of ``glance_container.wanted``.
+
+    Returns ``{"error", "database", "position", "heads", "pending", "half_done",
+    "metadefs_missing", "backups"}``; ``error`` is None or a sentence.
+    """
+    found = {
+        "error": None,
+        "database": settings["database_identity"],
+        "backups": [one["path"] for one in __salt__["glance_backup.present"](settings)],
+    }
+    try:
+        seen = look(settings, want)
+    except CommandExecutionError as err:
+        return {**found, "error": str(err)}
+    more = ("position", "pending", "half_done", "metadefs_missing")
+    return {**found, "heads": seen["heads_in_database"], **{key: seen[key] for key in more}}
+
+
+def unfit(settings, container):
+    """
+    Why a present container must not serve with the database as it is now, or None.
+
+    settings
+        Result of ``glance_settings.get``.
+    container
+        Result of ``glance_engine.inspect``; its own image is asked.
+    """
+    labels = container["labels"]
+    image = {
+        "id": container["image"],
+        "release": labels["glance.release"],
+        "version": labels["glance.version"],
+    }
+    want = __salt__["glance_container.wanted"](settings, image, "")
+    want["spec"]["image"] = container["image"]
+    found = look(settings, want)
+    if serves(found):
+        return None
+    heads = ", ".join(found["heads_in_database"]) or "none"
+    return f"Glance {image['release']} does not know the schema ({heads}) any more"
+
+
 def bootstrap(settings, want):
     """
     Make the schema in an empty database and load the metadata definitions; else only check it.
@@ -88,18 +151,18 @@ def bootstrap(settings, want):
     if problem:
         raise CommandExecutionError(problem)
     fresh = moved_from is None and not before["images"]
-    if before["position"] == "current" and not _lacks_metadefs(before, fresh):
+    if serves(before) and not _lacks_metadefs(before, fresh):
         return {}
     result, after = None, before
-    if before["position"] != "current" or not before["metadef_namespaces"]:
+    if not serves(before) or not before["metadef_namespaces"]:
         result = _work(settings, want, {"KOLLA_BOOTSTRAP": ""})
         after = look(settings, want)
-    if after["position"] == "current" and after["metadef_namespaces"] and after["metadefs_missing"]:
+    if serves(after) and after["metadef_namespaces"] and after["metadefs_missing"]:
         # Kolla's bootstrap passes over namespaces of which a former one has made the beginning.
         result = _work(settings, want, None, LOAD_METADEFS)
         after = look(settings, want)
     # Kolla's bootstrap ends with code 0 even when it found no metadata definitions to load.
-    if result["rc"] or after["position"] != "current" or _lacks_metadefs(after, fresh):
+    if result["rc"] or not serves(after) or _lacks_metadefs(after, fresh):
         tail = " | ".join(result["output"].strip().splitlines()[-4:])
         hint = f" ({_start_again(database)})" if fresh else ""
         raise CommandExecutionError(
@@ -149,9 +212,30 @@ def await_first(settings, want):
             f"The schema in {database} is not {state} after {found['waited']} seconds; {hint}."
         )
     problem = refusal(found, database, in_use, settings["glance_database_move"], want["labels"])
-    if problem or found["position"] != "current":
+    if problem or not serves(found):
         raise CommandExecutionError(problem or f"The schema in {database} is gone; {hint}.")
     return found["waited"]
+
+
+def load_metadefs(settings, want):
+    """
+    Load the metadata definitions of the image; what the database has already stays as it is.
+
+    settings
+        Result of ``glance_settings.get``.
+    want
+        Result of ``glance_container.wanted``.
+
+    Raises CommandExecutionError when some are missing afterwards.
+    """
+    result = _work(settings, want, None, LOAD_METADEFS)
+    missing = look(settings, want)["metadefs_missing"]
+    if result["rc"] or missing:
+        tail = " | ".join(result["output"].strip().splitlines()[-3:])
+        raise CommandExecutionError(
+            "The metadata definitions were not loaded completely: the command ended with code"
+            f" {result['rc']}, and {', '.join(missing) or 'none'} are missing: {tail}"
+        )
 
 
 def refusal(found, database, in_use, move_allowed, labels):
@@ -180,7 +264,8 @@ def refusal(found, database, in_use, move_allowed, labels):
             " glance:glance_database_move to yes to start with an empty one."
         )
     heads = ", ".join(found["heads_in_database"]) or "none"
-    if position == "behind" and not (_never_used(found) and in_use is None):
+    cut = _never_used(found) and in_use is None
+    if position == "behind" and not cut:
         return (
             f"The schema in {database} is older ({heads}) than Glance {release} needs: migrate it"
             " with 'salt-run state.orchestrate glance.orchestrate.upgrade'."
@@ -217,9 +302,7 @@ def create_database(settings, want):
     Returns the changes, empty when all is there. Raises CommandExecutionError.
     """
     files = __salt__["glance_configuration.files"](settings, want["labels"]["glance.release"])
-    files = __salt__["glance_oneshot.with_command"](
-        files, "database.py", __salt__["glance_oneshot.script"]("database.py")
-    )
+    files = __salt__["glance_oneshot.with_scripts"](files, ["database.py"])
     host, _, port = settings["glance_database_address"].rpartition(":")
     order = {
         "host": host.strip("[]"),

@@ -244,8 +244,7 @@ def _verify(steps, first):
 
 
 def _pull_first(facts):
-    ids = [one["id"] for one in _api(facts) if one["wanted"]["image_id"] is None]
-    ids = ids or [one["id"] for one in _api(facts)]
+    ids = [one["id"] for one in _api(facts) if one["wanted"]["release"] is None]
     again = {"fun": "state.orchestrate", "arg": [f"glance.orchestrate.{facts['mode']}"]}
     return {
         "steps": [

@@ -28,7 +28,7 @@ def engine_answers(name):
     return ret
 
 
-def image_present(name):
+def image_present(name, any_release=False):
     """
     Make sure that the image is on this host and that it may replace what runs here.
 
@@ -38,6 +38,8 @@ def image_present(name):
 
     name
         What the state is called in the output.
+    any_release
+        Whether the image may be of another release; the upgrade says so.
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     try:
@@ -76,7 +78,7 @@ def image_present(name):
             refusal = __salt__["glance_container.refusal"](
                 __salt__["glance_engine.containers"](), False, found["release"]
             )
-            if refusal:
+            if refusal and not any_release:
                 raise CommandExecutionError(refusal)
         if __opts__["test"] and pull == "always":
             ret["comment"] += " It would have been pulled again; the registry may have another one."
@@ -189,6 +191,35 @@ def stopped(name):
         cut = __salt__["glance_replace.stop_all"](settings, remove=False)
         ret["comment"] = "The glance-api container was stopped; apply glance.container to start it."
         ret["comment"] += _cut(cut)
+    except (CommandExecutionError, SaltInvocationError) as err:
+        ret.update(result=False, changes={}, comment=str(err))
+    return ret
+
+
+def started_again(name):
+    """
+    Make sure that the container that was stopped for an upgrade serves again, as it was.
+
+    It stays stopped when the schema has become one that its release does not know.
+
+    name
+        What the state is called in the output.
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": ""}
+    try:
+        settings = __salt__["glance_settings.get"]()
+        now = __salt__["glance_container.facts"]()
+        if now["state"] == "running":
+            ret["comment"] = f"The container {now['name']} runs."
+        elif now["state"] != "stopped":
+            ret["comment"] = "No container was stopped here."
+        else:
+            ret["changes"] = {now["name"]: {"old": "stopped", "new": "running"}}
+            if __opts__["test"]:
+                ret["result"] = None
+                ret["comment"] = f"The container {now['name']} would have been started again."
+                return ret
+            ret["comment"] = __salt__["glance_replace.start_again"](settings, now["name"])
     except (CommandExecutionError, SaltInvocationError) as err:
         ret.update(result=False, changes={}, comment=str(err))
     return ret

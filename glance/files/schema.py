@@ -4,10 +4,26 @@ Runs inside a throw-away container with the service's configuration, after kolla
 in place.  The last line is JSON:
 
 heads_in_database, heads_of_image, revisions_of_image_count, check (what ``glance-manage db
-check`` would end with: 0 up to date, 3 expand, 4 migrate, 5 contract comes next), empty (no
-tables), images, metadef_namespaces (rows), metadefs_missing (namespaces that this image has and the
-database has not, or not completely), position: ``empty``, ``current``, ``behind``,
-``ahead`` (a newer release wrote it) or ``unknown`` (tables, but no version).
+check`` would end with: 0 up to date, 3 expand, 4 migrate, 5 contract comes next; 3 also for a
+database that is newer than the image, so the heads are compared), empty (no tables), images,
+metadef_namespaces (rows), metadefs_missing (namespaces that this image has and the database has
+not, or not completely), pending (phases that are left), half_done (what an expansion that was cut
+has left: see schema_pending.py), position:
+
+``empty``
+    No tables.
+``current``
+    This image's.
+``uncontracted``
+    This image's but for the last phase; older releases still work on it.
+``expanded``
+    This image's, and a newer release has expanded it; this image still works on it.
+``behind``
+    An older release's; expand or migrate are left.
+``ahead``
+    A newer release's.
+``unknown``
+    Tables, but no version.
 
 If the database cannot be read: ``{"error": "one sentence"}``, without any password; it ends with
 0 then too, because the answer is complete.
@@ -23,6 +39,10 @@ import os
 import re
 import time
 
+import schema_pending
+
+# Revisions of Glance are called RELEASE_expandNN and RELEASE_contractNN.
+EXPANSION = re.compile(r"_expand\d+$")
 COUNTS = ", ".join(
     f"(SELECT COUNT(*) FROM metadef_{part} p WHERE p.namespace_id = n.id)"
     for part in ("properties", "objects", "tags")
@@ -66,22 +86,28 @@ def missing_metadefs(folder, found):
     return missing
 
 
+def revisions(engine):
+    """Return this image's revisions, and a function: branch -> its last revision."""
+    from alembic import script as alembic_script
+    from glance.db.sqlalchemy import alembic_migrations
+
+    config = alembic_migrations.get_alembic_config(engine)
+    script = alembic_script.ScriptDirectory.from_config(config)
+    return script, script.revision_map.get_current_head
+
+
 def look(url):
     """Return the answer for a database that can be reached."""
     import sqlalchemy
-    from alembic import script as alembic_script
-    from glance.db.sqlalchemy import alembic_migrations, metadata
+    from glance.db.sqlalchemy import metadata
     from glance.db.sqlalchemy.alembic_migrations import data_migrations
 
     parsed = sqlalchemy.engine.make_url(url)
     file = parsed.database if parsed.get_backend_name() == "sqlite" else None
     # Connecting would make the file.
     engine = sqlalchemy.create_engine("sqlite://" if file and not os.path.exists(file) else url)
-    script = alembic_script.ScriptDirectory.from_config(
-        alembic_migrations.get_alembic_config(engine)
-    )
+    script, branch = revisions(engine)
     known = {revision.revision for revision in script.walk_revisions()}
-    branch = script.revision_map.get_current_head
     with engine.connect() as link:
         tables = set(sqlalchemy.inspect(link).get_table_names())
 
@@ -104,15 +130,11 @@ def look(url):
             check = 3
         else:
             check = 4 if data_migrations.has_pending_migrations(engine) else 5
+        half_done = None
+        if heads and not set(heads) - known:
+            half_done = schema_pending.half_done(link, script, branch("expand"), heads)
     empty = not tables - {"alembic_version"} and not heads
-    if empty:
-        position = "empty"
-    elif not heads:
-        position = "unknown"
-    elif set(heads) - known:
-        position = "ahead"
-    else:
-        position = "behind" if check else "current"
+    position = "empty" if empty else place(heads, known, branch("contract"), check)
     return {
         "heads_in_database": heads,
         "heads_of_image": sorted(script.get_heads()),
@@ -123,7 +145,31 @@ def look(url):
         "metadef_namespaces": counts["metadef_namespaces"],
         "metadefs_missing": missing_metadefs(metadata.CONF.metadata_source_path, metadefs),
         "position": position,
+        "pending": PENDING.get((position, check), []),
+        "half_done": half_done,
     }
+
+
+PENDING = {
+    ("behind", 3): ["expand", "migrate", "contract"],
+    ("behind", 4): ["migrate", "contract"],
+    ("uncontracted", 5): ["contract"],
+}
+
+
+def place(heads, known, contract, check):
+    """Return the position of a schema that is not empty.
+
+    heads: of the database; known: all revisions of this image; contract: its last one of that
+    branch; check: as above.
+    """
+    if not heads:
+        return "unknown"
+    foreign = set(heads) - known
+    if foreign:
+        only_expanded = contract in heads and all(EXPANSION.search(one) for one in foreign)
+        return "expanded" if only_expanded else "ahead"
+    return {0: "current", 5: "uncontracted"}.get(check, "behind")
 
 
 def sentence(error, url):

@@ -291,13 +291,13 @@ class Cluster:
         finally:
             connection.close()
 
-    def load(self, **options):
-        """A load through the load balancer, with a token; see support/load_process.py."""
+    def load(self, url=None, **options):
+        """A load through the load balancer, or on `url`, with a token; see load_process.py."""
         file = self._engines.shared.parent / "token"
         file.write_text(self.token, encoding="utf8")
         options.setdefault("token_file", file)
         options.setdefault("web", f"{session.address(WEB_HOST)}:{WEB_PORT}")
-        return LoadProcess(self.url, **options)
+        return LoadProcess(url or self.url, **options)
 
     def clean(self):
         """Forget what was deployed."""

@@ -11,6 +11,7 @@ import shutil
 from salt.exceptions import CommandExecutionError
 
 import glance_container
+import glance_http
 import glance_leftovers
 
 NAME = "glance_api"
@@ -67,11 +68,13 @@ class Host:
         self, folder, behaviours, policy="unless-stopped", strategy="auto", addresses=None
     ):
         self.clock, self.behaviours = Clock(self), behaviours
+        self.unfit = None  # why the old container must not serve with the present schema
         self.addresses = addresses or {}
         self.settings = {
             "snapshot_dir": str(folder),
             "glance_api_listen_port": 9292,
             "glance_replace_strategy": strategy,
+            "docker_restart_policy": policy,
             "glance_drain_timeout": 300,
             "enable_haproxy": False,
             "glance_min_healthy_time": 2,
@@ -222,7 +225,11 @@ class Host:
         return {
             "name": one.name,
             "created": f"{self.containers.index(one):04}",
-            "labels": {"glance.spec": one.spec, "glance.url": f"http://{one.address}:9292"},
+            "labels": {
+                "glance.spec": one.spec,
+                "glance.release": one.spec,
+                "glance.url": f"http://{one.address}:9292",
+            },
             "running": one.running,
             "status": one.status,
             "pid": one.number,
@@ -386,6 +393,8 @@ class Host:
             "glance_container.is_ending": glance_container.is_ending,
             "glance_container.snapshot": glance_container.snapshot,
             "glance_config_dir.write": self._write,
+            "glance_http.at": glance_http.at,
+            "glance_schema.unfit": lambda settings, container: self.unfit,
             "file.remove": self._remove_file,
             "glance_engine.containers": self._containers,
             "glance_engine.inspect": self._inspect,
@@ -418,7 +427,7 @@ class Host:
             "name": f"{NAME}_{spec}",
             "policy": self.policy,
             "spec": {},
-            "labels": {"glance.spec": spec},
+            "labels": {"glance.spec": spec, "glance.release": spec},
         }
 
     def settings_for(self, spec):

@@ -1,6 +1,5 @@
 """What the scripts of one-shot containers do before they need Glance: find, redact, refuse."""
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -9,17 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from support.scripts import FILES, script
+
 pytestmark = pytest.mark.one_host
-
-FILES = Path(__file__).resolve().parents[2] / "glance" / "files"
-
-
-def script(name):
-    spec = importlib.util.spec_from_file_location(name, FILES / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
 
 prove, schema = script("prove"), script("schema")
 

@@ -3,6 +3,7 @@
 import pytest
 from salt.exceptions import CommandExecutionError
 
+import glance_http
 import glance_replace
 
 pytestmark = pytest.mark.one_host
@@ -56,7 +57,10 @@ def test_another_socket_is_not_fit(looks, later):
 def test_a_container_is_reached_where_it_serves(monkeypatch, url, reached):
     settings = {**SETTINGS, "self_url": "http://127.0.0.1:9292", "api_scheme": "http"}
     labels = {"glance.url": url} if url else {}
-    loaded = {"glance_engine.inspect": lambda name: {"labels": labels}}
+    loaded = {
+        "glance_engine.inspect": lambda name: {"labels": labels},
+        "glance_http.at": glance_http.at,
+    }
     monkeypatch.setattr(glance_replace, "__salt__", loaded, raising=False)
     there = glance_replace._reached(settings, "old")
     assert (there["api_address"], there["glance_api_listen_port"]) == reached

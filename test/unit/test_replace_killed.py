@@ -209,6 +209,28 @@ def test_drain_goes_back_to_the_old_container(host_with, behaviour):
     is_whole(host, "old")
 
 
+@pytest.mark.parametrize("strategy", ["drain", "auto"])
+def test_an_old_release_stays_stopped_when_the_schema_has_left_it_behind(host_with, strategy):
+    host = host_with({"new": "refuses"}, strategy=strategy)
+    host.unfit = "Glance old does not know the schema (x) any more"
+    host.kill(host.containers[0])
+    told = run(host, "new")
+    assert "was not started again, because Glance old does not know the schema (x)" in told
+    assert not host.containers[0].running
+
+
+def test_what_was_stopped_for_an_upgrade_starts_again_as_it_was(host_with):
+    host = host_with()
+    host.kill(host.containers[0])
+    host.unfit = "Glance old does not know the schema (x) any more"
+    with pytest.raises(CommandExecutionError, match="does not know the schema"):
+        glance_replace.start_again(host.settings_for("old"), NAME)
+    host.unfit = None
+    told = glance_replace.start_again(host.settings_for("old"), NAME)
+    assert told == "glance_api was started again and serves."
+    is_whole(host, "old")
+
+
 def test_a_stopped_container_is_not_given_up_before_the_new_one_is_fit(host_with):
     host = host_with({"new": "refuses"})
     host.kill(host.containers[0])

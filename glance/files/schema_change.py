@@ -1,0 +1,202 @@
+"""Change the schema of the configured database: one phase of an upgrade, or all of them.
+
+Runs inside a one-shot container of the new image, beside schema.py.  Its order is in a file beside
+it: ``phases``, ``online`` (whether old releases serve meanwhile), ``lock_wait`` (seconds that one
+statement waits for a lock before the API gets its turn again), ``patience`` (seconds after which
+that is given up) and, for MariaDB and MySQL, ``admin`` (user and password of the administrator, or
+None).  The last line is JSON: ``before``, ``after`` (heads), ``repaired`` (what a cut expansion had
+left), or ``error`` (one sentence).
+
+Phases that were done are passed over, so that it can be run again after any interruption.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import pathlib
+import re
+import sys
+import time
+
+import schema
+import schema_pending
+
+PAUSE = 2  # seconds between two attempts, in which those who waited behind the first get through
+LOCKED = (1205, 1213)  # waited too long for a lock, deadlock
+
+
+class Refused(Exception):
+    """Nothing was changed; the text is a sentence."""
+
+
+def main(order):
+    """Do what is ordered and return the answer."""
+    url = schema.connection()
+    with _alone(url):
+        before = after = schema.look(url)
+        _check(before, order)
+        repaired = []
+        done, deadline = not set(order["phases"]) & set(before["pending"]), None
+        while not done:
+            deadline = deadline or time.monotonic() + order["patience"]
+            repaired += _repair(url, order)
+            try:
+                _work(url, order)
+                done, after = True, schema.look(url)
+            except Exception as error:  # noqa: BLE001  (one of several libraries' errors)
+                if _code(error) not in LOCKED:
+                    raise
+                if time.monotonic() > deadline:
+                    raise Refused(
+                        f"The schema was not changed within {order['patience']} seconds, because"
+                        " another client holds a lock on it: end its transaction (SHOW"
+                        " PROCESSLIST tells which) and run the same command again"
+                    ) from error
+                print(f"locked, trying again: {error}", file=sys.stderr)
+                time.sleep(PAUSE)
+    return {
+        "before": before["heads_in_database"],
+        "after": after["heads_in_database"],
+        "repaired": repaired,
+        "position": after["position"],
+    }
+
+
+def _check(found, order):
+    if found["position"] not in ("current", "uncontracted", "expanded", "behind"):
+        raise Refused(
+            f"The schema ({', '.join(found['heads_in_database']) or 'none'}) is"
+            f" {found['position']} for this image, so it was not changed"
+        )
+    if "expand" in found["pending"] and "expand" not in order["phases"]:
+        raise Refused("The schema is not expanded yet: apply glance.upgrade.expand first")
+    if found["half_done"] and not found["half_done"]["repairable"]:
+        raise Refused(found["half_done"]["remedy"])
+
+
+def _work(url, order):
+    from glance.cmd import manage
+    from oslo_config import cfg
+    from sqlalchemy.engine import make_url
+
+    use = url
+    if order["admin"] and order["online"] and _triggers(url):
+        # With a binary log only an administrator may make triggers; the server's global variable
+        # for that (log_bin_trust_function_creators) stays as it is.
+        login = {"username": order["admin"]["user"], "password": order["admin"]["password"]}
+        use = make_url(url).set(**login).render_as_string(hide_password=False)
+    cfg.CONF.set_override("connection", _impatient(use, order["lock_wait"]), group="database")
+    # As glance-manage does for 'db sync': without old releases beside it no triggers are needed.
+    manage.USE_TRIGGERS = order["online"]
+    commands = manage.DbCommands()
+    for phase in order["phases"]:
+        try:
+            getattr(commands, phase)(online_migration=order["online"])
+        except SystemExit as end:
+            if end.code not in (None, 0):
+                raise Refused(f"glance-manage db {phase}: {end.code}") from end
+
+
+def _repair(url, order):
+    """Take away what a cut expansion has left."""
+    import sqlalchemy
+
+    found = schema.look(url)
+    if not found["half_done"]:
+        return []
+    _check(found, order)
+    engine = sqlalchemy.create_engine(_impatient(url, PAUSE))
+    with engine.connect() as link:
+        script, head = schema.revisions(engine)
+        names = schema_pending.repair(link, script, head("expand"), found["heads_in_database"])
+        if hasattr(link, "commit"):
+            link.commit()
+    return names
+
+
+def _triggers(url):
+    import sqlalchemy
+
+    engine = sqlalchemy.create_engine(url)
+    script, head = schema.revisions(engine)
+    heads = schema.look(url)["heads_in_database"]
+    return schema_pending.needs_triggers(schema_pending.revisions(script, head("expand"), heads))
+
+
+def _impatient(url, seconds):
+    """The URL for a connection that gives a lock up soon: whoever waits makes others wait."""
+    from sqlalchemy.engine import make_url
+
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "mysql":
+        return url
+    command = f"SET SESSION lock_wait_timeout={seconds}, innodb_lock_wait_timeout={seconds}"
+    parsed = parsed.update_query_dict({"init_command": command})
+    return parsed.render_as_string(hide_password=False)
+
+
+@contextlib.contextmanager
+def _alone(url):
+    """Hold a lock of the server's, which it takes back by itself when this process dies."""
+    import sqlalchemy
+    from sqlalchemy import text
+
+    engine = sqlalchemy.create_engine(url)
+    if engine.name != "mysql":
+        yield
+        return
+    name = f"glance schema of {engine.url.database}"[:64]
+    with engine.connect() as link:
+        if not link.execute(text("SELECT GET_LOCK(:name, 0)"), {"name": name}).scalar():
+            owner = link.execute(text("SELECT IS_USED_LOCK(:name)"), {"name": name}).scalar()
+            raise Refused(
+                "Somebody else changes this schema now (connection"
+                f" {owner} of the database server): wait for its end and run the same command again"
+            )
+        yield
+
+
+def _code(error):
+    """The database server's number of an error, wherever it is wrapped."""
+    seen = []
+    while error is not None and error not in seen:
+        seen.append(error)
+        reason = getattr(error, "orig", None) or error
+        args = getattr(reason, "args", ())
+        if args and isinstance(args[0], int):
+            return args[0]
+        error = getattr(error, "inner_exception", None) or error.__cause__ or error.__context__
+    return None
+
+
+def run():
+    """Answer on the real standard output; whatever libraries print goes to standard error."""
+    answer = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    logging.basicConfig(level=logging.ERROR)
+    order = json.loads(
+        pathlib.Path(__file__).with_name("schema_change.json").read_text(encoding="utf-8")
+    )
+    url = "of this configuration"
+    try:
+        url = schema.connection()
+        result = main(order)
+    except Refused as refused:
+        result = {"error": str(refused).rstrip(".") + "."}
+    except Exception as error:  # noqa: BLE001  (whatever it is, the caller gets a sentence)
+        text = schema.sentence(error, url)
+        result = {"error": text.replace("cannot be read", "was not changed as ordered")}
+    told = json.dumps(result)
+    secrets = re.findall(r"//[^/:@]*:([^@]+)@", url)
+    if order["admin"]:
+        secrets.append(order["admin"]["password"])
+    for secret in secrets:
+        told = told.replace(secret, "***")
+    answer.write(told + "\n")
+    answer.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,145 @@
+"""The steps of an upgrade as states: exact changes, a truthful test mode, one sentence each."""
+
+import pytest
+from salt.exceptions import CommandExecutionError
+
+from support.states import state_module
+
+pytestmark = pytest.mark.upgrade
+
+SETTINGS = {
+    "database_identity": "mysql://db:3306/glance",
+    "glance_api_image_full": "glance-api:new",
+    "glance_backup_dir": "/backups",
+    "enable_haproxy": True,
+    "glance_internal_endpoint": "http://10.0.0.250:9292",
+    "self_url": "http://10.0.0.5:9292",
+}
+FOUND = {
+    "position": "behind",
+    "heads_in_database": ["2023_1_contract01"],
+    "pending": ["expand", "migrate", "contract"],
+    "half_done": None,
+    "metadefs_missing": ["OS::A", "OS::B"],
+}
+MADE = {
+    "before": ["2023_1_contract01"],
+    "after": ["2024_1_expand01"],
+    "repaired": ["table node_reference"],
+    "seconds": 2.5,
+}
+
+
+class Asked:
+    """Functions that the states may call; those that change something are noted."""
+
+    def __init__(self, test=False, image=True, **more):
+        self.done, self.told = [], []
+        want = {"hash": "x"} if image else None
+        functions = {
+            "glance_settings.get": lambda: SETTINGS,
+            "glance_container.desired": lambda settings: (want, {}),
+            "glance_schema.look": lambda settings, want: FOUND,
+            "glance_schema_phases.pending": lambda found, step: step in found["pending"],
+            "glance_schema_phases.change": self._note("change", MADE),
+            "glance_schema.load_metadefs": self._note("load", None),
+            "glance_backup.present": lambda settings: [],
+            "glance_backup.enough": lambda backups, found: None,
+            "glance_backup.make": self._note(
+                "backup",
+                {"path": "/backups/b.sql", "bytes": 9, "tables": 2, "rows": 3, "removed": ["old"]},
+            ),
+            "glance_progress.tell": lambda *words, **_: self.told.append(words),
+            **more,
+        }
+        self.state = state_module("glance_upgrade", functions, test)
+
+    def _note(self, what, result):
+        def do(*arguments):
+            self.done.append(what)
+            return result
+
+        return do
+
+
+def test_a_phase_tells_the_heads_and_what_was_repaired():
+    asked = Asked()
+    ret = asked.state.expanded("Expanded")
+    assert ret["result"] is True
+    assert ret["changes"] == {
+        "mysql://db:3306/glance": {"old": "2023_1_contract01", "new": "2024_1_expand01"},
+        "table node_reference": {"old": "left by a cut expansion", "new": None},
+    }
+    assert ret["comment"] == (
+        "The schema in mysql://db:3306/glance was expanded; old and new releases work on it. It"
+        " took 2.5 seconds."
+    )
+    assert asked.done == ["change"]
+    assert asked.told == [("expand", "begins"), ("expand", "ends")]
+
+
+@pytest.mark.parametrize("name", ["expanded", "migrated", "contracted", "metadefs_loaded",
+                                  "backed_up"])  # fmt: skip
+def test_test_mode_changes_nothing_and_says_so(name):
+    asked = Asked(test=True)
+    ret = getattr(asked.state, name)("It")
+    assert ret["result"] is None and ret["changes"] and "would have been" in ret["comment"]
+    assert asked.done == []
+
+
+def test_a_phase_that_is_done_changes_nothing():
+    same = {"before": ["2023_1_contract01"], "after": ["2023_1_contract01"], "repaired": []}
+    functions = {
+        "glance_schema_phases.pending": lambda found, step: False,
+        "glance_schema_phases.change": lambda *_: same,
+    }
+    for test in (True, False):
+        ret = Asked(test, **functions).state.contracted("It")
+        assert (ret["result"], ret["changes"]) == (True, {})
+        assert "already (2023_1_contract01)" in ret["comment"]
+
+
+def test_without_the_image_test_mode_does_not_guess():
+    ret = Asked(test=True, image=False).state.expanded("It")
+    assert ret["result"] is None and "known when the image is here" in ret["comment"]
+    ret = Asked(image=False).state.expanded("It")
+    assert ret["result"] is False and "glance.upgrade.pull first" in ret["comment"]
+
+
+def test_a_failed_phase_says_why_and_reports_no_change():
+    def fail(*_):
+        raise CommandExecutionError("The database is away.")
+
+    asked = Asked(**{"glance_schema_phases.change": fail})
+    ret = asked.state.migrated("It")
+    assert (ret["result"], ret["changes"], ret["comment"]) == (False, {}, "The database is away.")
+    assert asked.told == [("migrate", "begins"), ("migrate", "failed")]
+
+
+def test_a_backup_tells_what_was_made_and_removed():
+    ret = Asked().state.backed_up("It")
+    assert ret["changes"] == {
+        "/backups/b.sql": {"old": None, "new": "2 tables, 3 rows, 9 bytes"},
+        "old": {"old": "kept", "new": None},
+    }
+
+
+def test_a_backup_that_is_enough_is_kept():
+    enough = {"glance_backup.enough": lambda backups, found: {"path": "/backups/a.sql"}}
+    enough["glance_backup.present"] = lambda settings: ["one"]
+    ret = Asked(**enough).state.backed_up("It")
+    assert ret["changes"] == {} and ret["comment"] == "The database is backed up in /backups/a.sql."
+
+
+@pytest.mark.parametrize(
+    ("balanced", "where"), [(True, "http://10.0.0.250:9292"), (False, "http://10.0.0.5:9292")]
+)
+def test_verification_takes_the_way_of_the_users(monkeypatch, balanced, where):
+    monkeypatch.setitem(SETTINGS, "enable_haproxy", balanced)
+    seen = []
+    functions = {
+        "glance_http.at": lambda settings, url: {"url": url},
+        "glance_api.deep_check": lambda settings: seen.append(settings["url"]),
+    }
+    ret = Asked(**functions).state.verified("It")
+    assert ret["result"] is True and ret["changes"] == {} and seen == [where]
