@@ -11,6 +11,7 @@ from support.deployed import WEB_HOST, WEB_PORT, Deployer
 from support.haproxy import HAProxy
 from support.production import Production
 from support.salt_master import Master
+from support.stores.everything import Stores
 from support.straddle import Gate
 from support.watched import Place
 
@@ -94,3 +95,9 @@ def _watched(_engine, mariadb, keystone, image, tmp_path_factory):
 def production(_watched):
     """A production Glance on one host, deployed once; see support/watched.py."""
     return _watched.present()
+
+
+@pytest.fixture(scope="session")
+def stores(_services, request):
+    """Ceph (twice), Swift with Keystone, S3, vCenter; see support/stores/everything.py."""
+    return Stores(_services, lambda: request.getfixturevalue("keystone"))

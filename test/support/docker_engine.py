@@ -52,7 +52,8 @@ class TestEngine(Engine):
         """Return the reference of an image that is in this engine now, made if need be.
 
         name
-            A release (``2026.2``), ``mariadb``, ``keystone`` or ``haproxy``.
+            A release (``2026.2``), one with the client libraries of all stores
+            (``2026.2-stores``), ``mariadb``, ``keystone`` or ``haproxy``.
         """
         session.script("images", "--engine", self.number, name)
         reference = SERVICES.get(name, f"glance-api:{name}")

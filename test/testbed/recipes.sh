@@ -5,15 +5,21 @@
 LABEL=glance-testbed.inputs
 SUITE=bookworm
 BASE_PACKAGES=python3,ca-certificates,sudo,curl,python3-yaml,dumb-init
+# Kolla's image has the client libraries of Ceph; the variants RELEASE-stores do, too.
+STORES_PACKAGES=$BASE_PACKAGES,python3-rados,python3-rbd
 BUILD=$TESTBED_SRC/build
+. "$TESTBED_SRC/recipes_stores.sh"
 RUN=(--network host -v "$TESTBED/build:/mnt:ro" -v "$TESTBED/cache/uv:/media")
 KOLLA_START=('ENTRYPOINT ["dumb-init","--single-child","--"]' 'CMD ["kolla_start"]')
 
 has() { [[ $(on "$1" image inspect -f "{{index .Config.Labels \"$LABEL\"}}" "$2" 2>/dev/null) == "$3" ]]; }
 
 describe() {
-  BASE_KEY=$(hash_of "$SUITE" "$BASE_PACKAGES" "$BUILD/kolla_base_hook")
-  BASE=kolla-base:$BASE_KEY
+  BASE_NAME=kolla-base BASE_HAS=$BASE_PACKAGES
+  [[ $1 != *-stores ]] || BASE_NAME=kolla-base-stores BASE_HAS=$STORES_PACKAGES
+  BASE_KEY=$(hash_of "$SUITE" "$BASE_HAS" "$BUILD/kolla_base_hook")
+  BASE=$BASE_NAME:$BASE_KEY
+  ! is_store_server "$1" || { describe_store_server "$1" && return; }
   case $1 in
     mariadb)
       IMAGE=mariadb:10.11
@@ -29,10 +35,12 @@ describe() {
       KEY=$(hash_of "$VENV" "$BUILD/keystone.sh")
       ;;
     *)
-      read -r RELEASE VERSION KOLLA PINS < <(grep "^$1 " "$TESTBED_SRC/releases.txt") ||
-        die "no image is named $1: take mariadb, keystone, haproxy or a release of test/testbed/releases.txt"
+      read -r RELEASE VERSION KOLLA PINS < <(grep "^${1%-stores} " "$TESTBED_SRC/releases.txt") ||
+        die "no image is named $1: take mariadb, keystone, haproxy, one of $STORE_SERVERS, a release of" \
+          "test/testbed/releases.txt, or RELEASE-stores"
+      [[ $1 != *-stores ]] || PINS+=-stores
       describe_venv "$PINS"
-      IMAGE=glance-api:$RELEASE
+      IMAGE=glance-api:$1
       KEY=$(hash_of "$VENV" "$VERSION" "$KOLLA" "$BUILD/glance.sh")
       ;;
   esac
@@ -47,6 +55,7 @@ describe_venv() {
 build() {
   describe "$1"
   ! has 0 "$IMAGE" "$KEY" || return 0
+  ! is_store_server "$1" || { build_store_server "$1" && return; }
   case $1 in
     mariadb)
       step "image: $IMAGE" rootfs "$IMAGE" "$KEY" mariadb-server "$BUILD/mariadb_hook" \
@@ -70,8 +79,8 @@ build() {
 
 build_base() {
   ! has 0 "$BASE" "$BASE_KEY" || return 0
-  step "image: Kolla's base on Debian $SUITE" rootfs "$BASE" "$BASE_KEY" \
-    "$BASE_PACKAGES" "$BUILD/kolla_base_hook" \
+  step "image: Kolla's base on Debian $SUITE ($BASE_NAME)" rootfs "$BASE" "$BASE_KEY" \
+    "$BASE_HAS" "$BUILD/kolla_base_hook" \
     "ENV LANG=C.UTF-8" "ENV KOLLA_BASE_DISTRO=debian" "ENV KOLLA_BASE_ARCH=$(uname -m)" \
     "ENV PATH=/var/lib/kolla/venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" \
     "${KOLLA_START[@]}" "LABEL maintainer=glance-testbed" "LABEL name=base"
@@ -122,18 +131,23 @@ package_sources() {
 
 # rootfs TAG KEY PACKAGES HOOK CHANGES...: a root file system from Debian packages.
 rootfs() {
-  local tag=$1 key=$2 packages=$3 hook=$4 sources
+  local tag=$1 key=$2 packages=$3 hook=$4
   shift 4
+  debian --include="$packages" --customize-hook="$hook" \
+    --customize-hook='rm -rf "$1"/etc/apt/sources.list "$1"/etc/apt/sources.list.d/* "$1"/etc/apt/apt.conf.d/99mmdebstrap' |
+    on 0 import -c "LABEL $LABEL=$key" "${@/#/-c}" - "$tag"
+}
+
+# debian OPTION...: mmdebstrap as this machine reaches Debian; a tar on standard output.
+debian() {
+  local sources
   mapfile -t sources < <(package_sources)
   apt-config dump | grep '^Acquire::.*\(Proxy\|Verify\|CAInfo\|Retries\)' >"$TESTBED/build/apt.conf" || true
-  mmdebstrap --quiet --variant=minbase --include="$packages" \
+  mmdebstrap --quiet --variant=minbase \
     --aptopt='Acquire::Check-Valid-Until "false"' --aptopt='Acquire::Retries "5"' \
     --aptopt="$TESTBED/build/apt.conf" \
     --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
-    --dpkgopt='path-exclude=/usr/share/locale/*' --customize-hook="$hook" \
-    --customize-hook='rm -rf "$1"/etc/apt/sources.list "$1"/etc/apt/sources.list.d/* "$1"/etc/apt/apt.conf.d/99mmdebstrap' \
-    "$SUITE" - "${sources[@]}" </dev/null |
-    on 0 import -c "LABEL $LABEL=$key" "${@/#/-c}" - "$tag"
+    --dpkgopt='path-exclude=/usr/share/locale/*' "$@" "$SUITE" - "${sources[@]}" </dev/null
 }
 
 # layer FROM TAG KEY SCRIPT "ARGUMENTS" CHANGES...: run a build script as root, keep the result.
