@@ -18,6 +18,13 @@ SWIFT_FILE = "/etc/glance/glance-swift.conf"
 _TYPES = {"vmware": "vsphere"}
 #: Kolla's precedence for the default store, then what is left.
 _PRECEDENCE = ("vsphere", "rbd", "swift", "s3", "file", "cinder")
+#: Where the images of a distribution keep the CAs that they trust, glance_ca_certificates included.
+_BUNDLES = {
+    "debian": "/etc/ssl/certs/ca-certificates.crt",
+    "ubuntu": "/etc/ssl/certs/ca-certificates.crt",
+    "centos": "/etc/pki/tls/certs/ca-bundle.crt",
+    "rocky": "/etc/pki/tls/certs/ca-bundle.crt",
+}
 _SECRET_OPTION = re.compile(r"(password|secret|_key|credential|token)s?$|_secret_", re.IGNORECASE)
 
 
@@ -161,6 +168,13 @@ def _store(settings, entry):
     return store
 
 
+def _authorities(settings):
+    """The CA file that certificates are checked with; nothing means the libraries' own."""
+    if settings["openstack_cacert"] or not settings["glance_ca_certificates"]:
+        return settings["openstack_cacert"]
+    return _BUNDLES[settings["kolla_base_distro"]]
+
+
 def _word(flag):
     return "true" if flag else "false"
 
@@ -170,8 +184,7 @@ def _file(_settings, _entry):
 
 
 def _http(settings, _entry):
-    authority = settings["openstack_cacert"]
-    return {"https_ca_certificates_file": authority}
+    return {"https_ca_certificates_file": _authorities(settings)}
 
 
 def _rbd(settings, entry):
@@ -191,7 +204,7 @@ def _vmware(settings, _entry):
         "vmware_server_password": settings["vmware_vcenter_host_password"],
         "vmware_datastores": settings["glance_vmware_datastores"],
         "vmware_insecure": _word(insecure),
-        "vmware_ca_file": "" if insecure else settings["openstack_cacert"],
+        "vmware_ca_file": "" if insecure else _authorities(settings),
     }
 
 
@@ -211,7 +224,7 @@ def _swift(settings, entry):
         "default_swift_reference": entry["name"],
         "swift_store_config_file": SWIFT_FILE,
         "swift_store_auth_insecure": _word(insecure),
-        "swift_store_cacert": "" if insecure else settings["openstack_cacert"],
+        "swift_store_cacert": "" if insecure else _authorities(settings),
     }
 
 
@@ -221,13 +234,14 @@ def _s3(settings, _entry):
         "s3_store_access_key": settings["glance_backend_s3_access_key"],
         "s3_store_secret_key": settings["glance_backend_s3_secret_key"],
         "s3_store_bucket": settings["glance_backend_s3_bucket"],
+        "s3_store_cacert": _authorities(settings),
     }
 
 
 def _cinder(settings, _entry):
     url = settings["keystone_internal_url"]
     return {
-        "cinder_ca_certificates_file": settings["openstack_cacert"],
+        "cinder_ca_certificates_file": _authorities(settings),
         "cinder_catalog_info": "block-storage::internalURL",
         "cinder_store_auth_address": f"{url}/v3" if url else "",
         "cinder_store_user_name": settings["glance_keystone_user"],

@@ -9,6 +9,9 @@ import difflib
 __virtualname__ = "glance_backend_rules"
 
 _READ_ONLY = ("http",)
+#: glance_store announces a last part that is shorter than the others with the size of the others.
+SWIFT_PARTS_FAIL_SINCE = "2025.2"
+SWIFT_UNIT = 1000 * 1024  # bytes in what glance_store calls a megabyte there
 #: Sections of glance-api.conf that are not stores.
 _SECTIONS = (
     "DEFAULT",
@@ -247,6 +250,15 @@ def _warnings(settings):
     if settings["glance_swift_auth_insecure"] and "swift" in kinds:
         found.append(
             "glance:glance_swift_auth_insecure is on: anyone on the way can pose as Keystone."
+        )
+    if "swift" in kinds and settings["openstack_release"] >= SWIFT_PARTS_FAIL_SINCE:
+        keys = [f"glance_swift_large_object_{name}size" for name in ("", "chunk_")]
+        size, part = (settings[key] * SWIFT_UNIT for key in keys)
+        found.append(
+            f"Swift: Glance since {SWIFT_PARTS_FAIL_SINCE} cannot upload an image of {size} bytes"
+            f" or more whose size is told beforehand and is no multiple of {part}"
+            f" (glance:{keys[0]}, glance:{keys[1]});"
+            " send such an image without its size, or raise the first with Swift's max_file_size."
         )
     if settings["glance_show_image_direct_url"] and kinds - {"rbd", "http", "cinder"}:
         others = ", ".join(

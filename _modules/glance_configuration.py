@@ -19,6 +19,9 @@ PYTHON = "/var/lib/kolla/venv/bin/python3"
 ETC = "/etc/glance"
 CONF_D = "/etc/glance/glance.conf.d"
 CEPH = "/etc/ceph"
+#: A package of nothing but a second name for VMware's driver; glance_container puts its folder on
+#: the path of Python.
+VSPHERE = f"{ETC}/python/glance_formula_vsphere-1.dist-info"
 PROOF_SCRIPT = "/var/lib/kolla/proof/prove.py"
 
 WORK = "/var/lib/glance-work"
@@ -175,6 +178,7 @@ def _content(settings, sections, proof):
     if settings.get("glance_enable_property_protection"):
         add("property-protections-rules.conf", _ini(settings["glance_property_protections"]))
     _add_ceph(settings, add)
+    _add_vsphere(settings, add)
     if settings.get("glance_enable_tls_backend"):
         certificate = settings["glance_backend_tls_cert"]
         # HAProxy's kind of file holds the key as well.
@@ -223,6 +227,19 @@ def _config_json(settings, release, command, copies):
     for key, value in settings.get("glance_custom_config", {}).get("config.json", {}).items():
         body[key] = body.get(key, []) + value if isinstance(value, list) else value
     return _file(json.dumps(body, indent=4))
+
+
+def _add_vsphere(settings, add):
+    """Let Glance find VMware's driver by the name of its only scheme.
+
+    The type in enabled_backends must be the name of a driver and, for uploads, that of a scheme;
+    the driver vmware has the scheme vsphere alone (glance_store: multi_backend.py).
+    """
+    if any(store["type"] == "vsphere" for store in settings["stores"]):
+        metadata = "Metadata-Version: 2.1\nName: glance-formula-vsphere\nVersion: 1\n"
+        driver = "vsphere = glance_store._drivers.vmware_datastore:Store"
+        add("vsphere/METADATA", metadata, VSPHERE)
+        add("vsphere/entry_points.txt", f"[glance_store.drivers]\n{driver}\n", VSPHERE)
 
 
 def _add_ceph(settings, add):

@@ -423,11 +423,14 @@ def _start(containers):
 
 
 def _environment(settings):
+    vsphere = any(store["type"] == "vsphere" for store in settings["stores"])
     return {
         # A restart reads the container's own snapshot again.
         "KOLLA_CONFIG_STRATEGY": settings["config_strategy"],
         "KOLLA_SERVICE_NAME": "glance-api",
         "TZ": settings["timezone"],
+        # glance_configuration puts a second name for VMware's driver there.
+        **({"PYTHONPATH": "/etc/glance/python"} if vsphere else {}),
         **settings["glance_api_container_proxy"],
     }
 

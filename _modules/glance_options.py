@@ -19,6 +19,7 @@ UWSGI_SINCE = "2026.1"
 UWSGI_POSSIBLE_SINCE = "2025.1"
 CACHE_READS_API_CONF_SINCE = "2024.1"
 RABBIT_QUEUE_MANAGER_SINCE = "2024.1"
+S3_CA_FILE_SINCE = "2024.1"
 
 
 def sections(settings, release):
@@ -124,7 +125,10 @@ def _api(settings, release):
     sections["glance_store"] = {"default_backend": settings["default_store"]}
     for store in settings["stores"]:
         sections[store["name"]] = {
-            name: _value(value) for name, value in store.get("options", {}).items()
+            name: _value(value)
+            for name, value in store.get("options", {}).items()
+            # Before that, S3 is checked with the CAs that its library brings along.
+            if name != "s3_store_cacert" or release >= S3_CA_FILE_SINCE
         }
     for name, directory in (("tasks", "tasks_work_dir"), ("staging", "staging")):
         sections[f"os_glance_{name}_store"] = {"filesystem_store_datadir": f"{WORK}/{directory}"}

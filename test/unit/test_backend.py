@@ -114,6 +114,7 @@ def test_options_of_each_store():
         "s3_store_access_key": "minio",
         "s3_store_secret_key": "admin",
         "s3_store_bucket": "glance",
+        "s3_store_cacert": authority,
     }
     assert store(settings, "s3")["secrets"] == ["s3_store_access_key", "s3_store_secret_key"]
     assert store(settings, "vmware") == {
@@ -157,6 +158,28 @@ def test_options_of_each_store():
         "swift_store_cacert": authority,
     }
     assert store(settings, "swift")["secrets"] == []
+
+
+@pytest.mark.parametrize(
+    ("pillar", "bundle"),
+    [
+        ({"kolla_base_distro": "debian"}, "/etc/ssl/certs/ca-certificates.crt"),
+        ({"kolla_base_distro": "ubuntu"}, "/etc/ssl/certs/ca-certificates.crt"),
+        ({}, "/etc/pki/tls/certs/ca-bundle.crt"),
+        ({"openstack_cacert": "/etc/own.crt"}, "/etc/own.crt"),
+    ],
+)
+def test_certificates_of_stores_are_checked_with_the_authorities_of_the_pillar(pillar, bundle):
+    own = {"own.crt": "-----BEGIN CERTIFICATE-----\n"}
+    settings = good({**SWIFT, **S3, **VMWARE, "glance_ca_certificates": own, **pillar})
+    options = ("swift_store_cacert", "s3_store_cacert", "vmware_ca_file")
+    found = {
+        name: value
+        for item in settings["stores"]
+        for name, value in item["options"].items()
+        if name in options
+    }
+    assert found == dict.fromkeys(options, bundle)
 
 
 def test_cinder_as_kolla_has_it():
@@ -344,3 +367,15 @@ def test_cache_with_ceph_warns_as_the_guide_does():
 def test_direct_url_is_fine_with_ceph_alone():
     warnings = good({**WITH_CEPH, "glance_show_image_direct_url": "yes"})["warnings"]
     assert not [text for text in warnings if "direct_url" in text]
+
+
+def test_parts_of_large_images_in_swift():
+    def told(**more):
+        return [text for text in good({**SWIFT, **more})["warnings"] if text.startswith("Swift:")]
+
+    assert told(openstack_release="2025.1") == []
+    (text,) = told()
+    assert "5242880000 bytes or more" in text
+    assert "no multiple of 204800000" in text
+    (text,) = told(glance_swift_large_object_chunk_size=100)
+    assert "no multiple of 102400000" in text

@@ -25,6 +25,7 @@ SETTINGS = {
     "enable_cinder": False,
     "enable_cinder_backend_iscsi": False,
     "needs_privileged": False,
+    "stores": [{"name": "file", "type": "file"}],
     "config_strategy": "COPY_ALWAYS",
     "timezone": "Etc/UTC",
     "docker_restart_policy": "unless-stopped",
@@ -112,3 +113,8 @@ def test_a_report_is_one_sentence():
     assert "Cut at glance:glance_drain_timeout: 2 transfers; the import of image x." in (
         glance_container.describe(report)
     )
+
+
+def test_with_vmware_python_finds_the_driver_by_its_scheme():
+    want = wanted(stores=[{"name": "vcenter", "type": "vsphere"}])
+    assert want["spec"]["environment"]["PYTHONPATH"] == "/etc/glance/python"
