@@ -5,21 +5,13 @@ Everything is asked on the node's own address. With ``probe=True`` the requests 
 privileged source port: during a hand-over only these reach the newcomer.
 """
 
-import contextlib
 import datetime
-import hashlib
 import json
-import logging
-import os
 import re
-import socket
 import time
 import urllib.parse
-import uuid
 
 from salt.exceptions import CommandExecutionError, SaltInvocationError
-
-log = logging.getLogger(__name__)
 
 __virtualname__ = "glance_api"
 
@@ -27,16 +19,9 @@ __virtualname__ = "glance_api"
 DRAIN_FILE = "/etc/glance/healthcheck_disable"
 STAGING_DIR = "/var/lib/glance-work/staging"
 
-CHECK_NAME = "glance-formula-check-"
-CHECK_TAG = "glance-formula-check"
-# Seconds after which a check image of another host counts as left behind.
-CHECK_MAX_AGE = 600
-# Seconds that the removal of the check image gets after a failure.
-CLEANUP_TIMEOUT = 5
 # Seconds until the data of an import shows in the staging directory of the node that runs it.
 STAGING_GRACE = 60
 UNFINISHED = {"pending", "processing"}
-READ_ONLY_STORES = ("http",)
 
 
 def __virtual__():
@@ -123,25 +108,15 @@ def deep_check(settings=None, probe=False, timeout=30, stores=None):
         salt '*' glance_api.deep_check
         salt '*' glance_api.deep_check stores='[file]'
     """
-    settings = _settings(settings)
-    began = time.monotonic()
-    steps = {}
-    with _timed(steps, "token"):
-        project = __salt__["glance_http.project"](settings, timeout)
-    with _timed(steps, "list"):
-        _call(settings, "list", "GET", "/v2/images?limit=1", 200, probe, timeout)
-    with _timed(steps, "leftovers"):
-        _remove_leftovers(settings, project, probe, timeout)
-    for store in stores or [None]:
-        _round_trip(settings, store, steps, probe, timeout)
-    return {"seconds": round(time.monotonic() - began, 3), "steps": steps}
+    return __salt__["glance_check.deep"](_settings(settings), probe, timeout, stores)
 
 
 def verify():
     """
     Prove, store by store, that images go up and come back unchanged on this node.
 
-    Returns a readable result. Raises CommandExecutionError with one sentence at the first failure.
+    Returns how long each store took. Raises CommandExecutionError with one sentence for each store
+    that does not work: what failed, and why in the words of the store's driver.
 
     CLI Example:
 
@@ -150,13 +125,11 @@ def verify():
         salt '*' glance_api.verify
     """
     settings = _settings(None)
-    stores = {}
-    for one in settings["stores"]:
-        if one["type"] in READ_ONLY_STORES:
-            stores[one["name"]] = "read-only, not checked"
-        else:
-            seconds = deep_check(settings, stores=[one["name"]])["seconds"]
-            stores[one["name"]] = f"works, {seconds:.2f} s"
+    found = __salt__["glance_check.stores"](settings)
+    if found["broken"]:
+        raise CommandExecutionError("\n".join(found["broken"].values()))
+    stores = {one["name"]: "read-only, not checked" for one in settings["stores"]}
+    stores.update({name: f"works, {took:.2f} s" for name, took in found["works"].items()})
     return {"api": settings["self_url"], "stores": stores}
 
 
@@ -315,7 +288,7 @@ def status():
     return __salt__["glance_screen.make"](facts, settings, seen, warnings, time.time())
 
 
-# The deep check
+# Asking
 
 
 def _settings(settings):
@@ -327,107 +300,6 @@ def _call(settings, step, method, path, expect, probe, timeout, **more):
     return __salt__["glance_http.request"](
         settings, step, method, path, expect=expect, probe=probe, timeout=timeout, **more
     )
-
-
-@contextlib.contextmanager
-def _timed(steps, step):
-    began = time.monotonic()
-    yield
-    steps[step] = round(time.monotonic() - began, 3)
-
-
-def _round_trip(settings, store, steps, probe, timeout):
-    """Create, upload, download, compare and delete one image; delete it also after a failure."""
-    image_id, at = str(uuid.uuid4()), f" ({store})" if store else ""
-    path, content = f"/v2/images/{image_id}", f"This is the check image {image_id}.\n" * 20
-
-    def step(name, method, where, expect, **more):
-        with _timed(steps, name + at):
-            return _call(settings, name + at, method, where, expect, probe, timeout, **more)
-
-    headers = {"Content-Type": "application/octet-stream"}
-    if store:
-        headers["X-Image-Meta-Store"] = store
-    try:
-        step("create", "POST", "/v2/images", 201, body=_check_image(image_id))
-        step("upload", "PUT", f"{path}/file", 204, body=content, headers=headers)
-        image = json.loads(step("show", "GET", path, 200)["body"])
-        _compare(settings, image, content, step("download", "GET", f"{path}/file", 200)["body"])
-        step("delete", "DELETE", path, 204)
-    except Exception:
-        with contextlib.suppress(CommandExecutionError):
-            _call(settings, "delete", "DELETE", path, (204, 404), probe, CLEANUP_TIMEOUT)
-        raise
-
-
-def _check_image(image_id):
-    return {
-        "id": image_id,
-        "name": f"{CHECK_NAME}{image_id}",
-        "disk_format": "raw",
-        "container_format": "bare",
-        "visibility": "private",
-        "os_hidden": True,
-        "tags": [CHECK_TAG, f"{CHECK_TAG} {_this_process()}"],
-    }
-
-
-def _compare(settings, image, content, downloaded):
-    data, fault = content.encode(), None
-    if image["status"] != "active":
-        fault = f"has status {image['status']} after an upload that succeeded"
-    elif image["os_hash_value"] != hashlib.new(image["os_hash_algo"], data).hexdigest():
-        fault = f"has another {image['os_hash_algo']} than what was uploaded"
-    elif downloaded != content:
-        fault = f"came back changed ({len(downloaded)} bytes for {len(data)})"
-    if fault:
-        raise CommandExecutionError(
-            f"The Glance API at {settings['self_url']} does not keep images intact: the check image"
-            f" {fault}; check the store and the file system below it."
-        )
-
-
-def _remove_leftovers(settings, project, probe, timeout):
-    query = {"tag": CHECK_TAG, "os_hidden": "true", "limit": "100"}
-    if project:
-        query["owner"] = project
-    path = f"/v2/images?{urllib.parse.urlencode(query)}"
-    images = json.loads(_call(settings, "list", "GET", path, 200, probe, timeout)["body"])["images"]
-    for image in images:
-        if _abandoned(image, project, _this_process(), _alive, time.time()):
-            log.info("Removing %s, which a killed check left behind", image["name"])
-            path = f"/v2/images/{image['id']}"
-            _call(settings, "delete", "DELETE", path, (204, 404, 409), probe, timeout)
-
-
-def _abandoned(image, project, here, alive, now):
-    """Whether an image is a check image whose check ended without removing it."""
-    if image["name"] != CHECK_NAME + image["id"] or image["owner"] != project:
-        return False
-    if now - _epoch(image["created_at"]) > CHECK_MAX_AGE:
-        return True
-    marks = [tag[len(CHECK_TAG) :].split() for tag in image["tags"] if tag != CHECK_TAG]
-    host = here.split()[:2]
-    return any(mark[:2] == host and not alive(*mark[2:]) for mark in marks)
-
-
-def _this_process():
-    """Host, its boot, process id and that process's start: nothing else is ever the same."""
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as stream:
-        boot = stream.read().strip()
-    return f"{socket.gethostname()} {boot} {os.getpid()} {_started(os.getpid())}"
-
-
-def _alive(pid, started):
-    return _started(pid) == started
-
-
-def _started(pid):
-    try:
-        with open(f"/proc/{int(pid)}/stat", encoding="utf-8", errors="replace") as stream:
-            return stream.read().rpartition(")")[2].split()[19]
-    except (OSError, ValueError):
-        return None
 
 
 # Background work

@@ -16,6 +16,7 @@ import re
 import socket
 import ssl
 import urllib.parse
+import uuid
 
 from salt.exceptions import CommandExecutionError
 
@@ -73,15 +74,20 @@ def request(
 
     Returns ``{"status", "body", "headers"}``; ``surrogateescape`` turns the text of the body back
     into the same bytes. Raises CommandExecutionError: the step, the HTTP status, the server's own
-    reason and what it means.
+    reason and what it means. Its ``happened`` is the sentence without reason and meaning, its
+    ``request_id`` what Glance's log calls the request, if that is known.
     """
-    headers = {"Accept": "*/*", **(headers or {})}
+    mark = f"req-{uuid.uuid4()}"
+    headers = {"Accept": "*/*", "X-OpenStack-Request-ID": mark, **(headers or {})}
     if body is not None and not isinstance(body, str):
         body = json.dumps(body)
         headers["Content-Type"] = "application/json"
     call = (settings, step, method, path, body)
     if not (login and settings["keystone"]):
         answer = _send(*call, headers, probe, timeout)
+        # Without Keystone Glance takes no name from a client; it tells its own.
+        told = {name.lower(): value for name, value in answer["headers"].items()}
+        mark = told.get("x-openstack-request-id")
     else:
         token = _token(settings, timeout)
         answer = _send(*call, {**headers, "X-Auth-Token": token["id"]}, probe, timeout)
@@ -90,10 +96,9 @@ def request(
             answer = _send(*call, {**headers, "X-Auth-Token": token["id"]}, probe, timeout)
     if answer["status"] not in expect:
         meaning = _meaning(settings, step, answer, probe)
-        raise CommandExecutionError(
-            f"The Glance API at {_where(settings)} fails at step '{step}' with HTTP"
-            f" {answer['status']} ({_reason(answer['body'])}): {meaning}."
-        )
+        happened = f"The Glance API at {_where(settings)} fails at step '{step}' with HTTP"
+        happened += f" {answer['status']}"
+        raise _failure(happened, f" ({_reason(answer['body'])}): {meaning}", mark)
     return answer
 
 
@@ -245,8 +250,9 @@ def _send(settings, step, method, path, body, headers, probe, timeout):
             meaning = _network_fault(err, timeout)
             if isinstance(err, TimeoutError) and _healthy(settings, step, probe):
                 meaning += f" although the health check answers, so {_behind(step)}"
-        raise CommandExecutionError(
-            f"The Glance API at {_where(settings)} fails at step '{step}': {meaning}."
+        mark = headers.get("X-OpenStack-Request-ID") if settings["keystone"] else None
+        raise _failure(
+            f"The Glance API at {_where(settings)} fails at step '{step}'", f": {meaning}", mark
         ) from None
 
 
@@ -319,6 +325,12 @@ def _credentials(settings):
 
 
 # What a failure means
+
+
+def _failure(happened, meaning, request_id):
+    error = CommandExecutionError(f"{happened}{meaning}.")
+    error.happened, error.request_id = happened, request_id
+    return error
 
 
 def _where(settings):

@@ -158,7 +158,7 @@ def _hand_over(settings, want, files, incumbent, newcomer):
     try:
         if not newcomer:
             _create(settings, want, files, {"cpu_shares": BESIDE})
-        newcomer_born = _become_fit(settings, name, steering.probe)
+        newcomer_born = _become_fit(settings, name, steering.probe, compare=True)
     except CommandExecutionError as err:
         steering.incumbent()
         raise _undone(settings, want, name, err, incumbent, born) from err
@@ -194,7 +194,7 @@ def _move(settings, want, files, incumbent, newcomer):
     try:
         if not newcomer:
             _create(settings, want, files, {"cpu_shares": BESIDE})
-        _become_fit(settings, name)
+        _become_fit(settings, name, compare=True)
     except CommandExecutionError as err:
         raise _undone(settings, want, name, err, incumbent, born) from err
     clock.lap("newcomer healthy")
@@ -216,7 +216,7 @@ def _drain_first(settings, want, files, incumbent, why):
         __salt__["glance_engine.restart_policy"](incumbent, "always")
     stopped = _end(incumbent, _stop_timeout(settings, clock))
     clock.lap("incumbent stopped")
-    _start_instead(settings, want, files, stopped)
+    _start_instead(settings, want, files, stopped, compare=True)
     clock.lap("newcomer healthy")
     return {"how": "drain", "why": why, "seconds": clock.laps, "cut": cut}
 
@@ -230,12 +230,12 @@ def _start(settings, want, files, fallback):
     return {"how": "start", "why": "", "seconds": clock.laps, "cut": []}
 
 
-def _start_instead(settings, want, files, stopped):
+def _start_instead(settings, want, files, stopped, compare=False):
     """Start the wanted container where none serves; when it is not fit, the stopped one again."""
     name = want["name"]
     try:
         _create(settings, want, files)
-        _become_fit(settings, name)
+        _become_fit(settings, name, compare=compare)
     except CommandExecutionError as err:
         raise _undone(settings, want, name, err, stopped) from err
     _keep_policy(name, want)
@@ -335,12 +335,12 @@ def _create(settings, want, files, differences=None):
     __salt__[f"{engine}.start"](want["name"])
 
 
-def _become_fit(settings, name, steer=None, probe=True):
+def _become_fit(settings, name, steer=None, probe=True, compare=False):
     """
     Wait until a container serves, check it deeply, and see it stay healthy for a while.
 
-    ``steer`` is called before it is asked, by probes or like any client. Returns when it was
-    started.
+    ``steer`` is called before it is asked, by probes or like any client. With ``compare`` it takes
+    over from one that works, so that no store may get lost. Returns when it was started.
     """
     probe = probe and steer is not None
     born = _must_run(name)
@@ -365,6 +365,8 @@ def _become_fit(settings, name, steer=None, probe=True):
     log.info("glance-api: %s answers, checking it deeply", name)
     try:
         __salt__["glance_api.deep_check"](settings, probe=probe)
+        if compare:
+            __salt__["glance_check.no_worse"](settings, probe)
         while time.monotonic() < healthy_until:
             time.sleep(POLL)
             verdict = __salt__["glance_api.probe_once"](settings, probe=probe)
@@ -587,7 +589,7 @@ def _undone(settings, want, name, err, back_to, born=None):
     Remove a newcomer that is not fit and leave the old container in charge.
 
     ``born`` is when the old one was started, if it was in charge all the time. Returns the error
-    to raise, with the newcomer's last words.
+    to raise, with the newcomer's last words unless the error has a ``reason``.
     """
     words = _last_words(name)
     __salt__["glance_engine.remove"](name)
@@ -603,9 +605,11 @@ def _undone(settings, want, name, err, back_to, born=None):
             outcome = f"{back_to} is in charge again; requests that were inside {name} were lost"
         _Steering(settings, back_to, None).release()
     __salt__["glance_leftovers.remove"](settings)
+    # Where a driver's own words say why, those of the container tell no more.
+    words = "" if getattr(err, "reason", "") else f" Its last log lines:{words}"
     return CommandExecutionError(
         f"The new glance-api container was taken away again, because {str(err).rstrip('.')};"
-        f" {outcome}. Its last log lines:{words}"
+        f" {outcome}.{words}"
     )
 
 

@@ -46,6 +46,32 @@ def _is_pending(settings):
     return want is None or not __salt__["glance_container.serves"](want["hash"])
 
 
+def stores_work(name):
+    """
+    Make sure that images go up and come back in every store, also in those that were broken before
+    the container was replaced. Never reports changes.
+
+    name
+        What the state is called in the output.
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": ""}
+    try:
+        settings = __salt__["glance_settings.get"]()
+        if not settings["runs_api"]:
+            ret["comment"] = f"The API runs on {', '.join(settings['glance_api_hosts'])} only."
+            return ret
+        if __opts__["test"]:
+            ret["comment"] = "An image would have gone through every store."
+            return ret
+        found = __salt__["glance_check.after"](settings)
+        if found["broken"]:
+            raise CommandExecutionError("\n".join(found["broken"].values()))
+        ret["comment"] = f"An image went through {', '.join(found['works'])} and came back."
+    except (CommandExecutionError, SaltInvocationError) as err:
+        ret.update(result=False, comment=str(err))
+    return ret
+
+
 def _wait_for_answer(settings):
     """Ask until it answers; only once where the container runs for longer already."""
     while True:

@@ -1,5 +1,5 @@
-# One healthy glance-api container of the wanted image and configuration is in charge, and
-# answers. It replaces a present one without failing a request.
+# One healthy glance-api container of the wanted image and configuration is in charge, answers,
+# and keeps images in every store. It replaces a present one without failing a request.
 
 include:
   - glance.identity
@@ -12,4 +12,11 @@ Glance API runs:
 Glance API answers:
   glance_api.answers:
     - require:
+      - Glance API runs
+
+Glance stores work:
+  glance_api.stores_work:
+    - require:
+      - Glance API answers
+    - onchanges:
       - Glance API runs

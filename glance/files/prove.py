@@ -155,11 +155,12 @@ class Listener(logging.Handler):
     def __init__(self, pattern):
         super().__init__()
         self.pattern = re.compile(pattern)
-        self.messages = []
+        self.messages, self.stores = [], []
 
     def emit(self, record):
         if self.pattern.search(record.getMessage()):
             self.messages.append(record.getMessage())
+            self.stores.append(store_among(frames_from(sys._getframe())))
 
 
 def validate(proof, spaces):
@@ -284,12 +285,32 @@ def load(proof):
 
         wsgi_app.init_app()
     except (Exception, SystemExit) as error:
-        proof.add(f"Glance does not load with this configuration: {reason_of(error)}.")
+        frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+        store = store_among(frames)
+        where = f", because the store {store} cannot be used" if store else ""
+        proof.add(f"Glance does not load with this configuration{where}: {reason_of(error)}.")
         return False
     finally:
-        for message in listener.messages:
-            proof.add(f"A store cannot be used: {message.rstrip('.')}.")
+        for message, store in zip(listener.messages, listener.stores):  # noqa: B905 - Python 3.8
+            what = f"The store {store}" if store else "A store"
+            proof.add(f"{what} cannot be used: {message.rstrip('.')}.")
     return True
+
+
+def frames_from(frame):
+    """The frame and those that called it."""
+    while frame:
+        yield frame
+        frame = frame.f_back
+
+
+def store_among(frames):
+    """Return the name of the store whose driver is at work in one of the frames, or None."""
+    for frame in frames:
+        name = getattr(frame.f_locals.get("self"), "backend_group", None)
+        if isinstance(name, str):
+            return name
+    return None
 
 
 def reason_of(error):

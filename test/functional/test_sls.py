@@ -25,6 +25,7 @@ IN_ORDER = [
     "Glance is registered in Keystone",
     "Glance API runs",
     "Glance API answers",
+    "Glance stores work",
     "Glance jobs are scheduled",
     "Copies of images are gone where the cache is off",
 ]

@@ -11,7 +11,9 @@ import pytest
 from salt.exceptions import CommandExecutionError
 
 import glance_api
+import glance_check
 import glance_http
+import glance_log
 import glance_screen
 
 pytestmark = pytest.mark.one_host
@@ -60,12 +62,17 @@ class Node:
 
     def table(self):
         return {
+            "glance_check.deep": glance_check.deep,
+            "glance_check.stores": glance_check.stores,
+            "glance_log.position": glance_log.position,
+            "glance_log.reason": glance_log.reason,
             "glance_http.request": glance_http.request,
             "glance_http.project": glance_http.project,
             "glance_screen.make": glance_screen.make,
             "glance_settings.get": lambda: self.settings,
             "glance_container.facts": self.facts,
             "glance_container.execute": self.execute,
+            "glance_engine.inspect": self.inspect,
         }
 
     def facts(self):
@@ -83,6 +90,11 @@ class Node:
             "leftovers": [],
             "labels": {},
         }
+
+    def inspect(self, name):
+        self.glance.container.reload()
+        mounts = self.glance.container.attrs["Mounts"]
+        return {"mounts": [{"target": m["Destination"], "path": m.get("Source")} for m in mounts]}
 
     def execute(self, argv, user="root"):
         done = self.glance.container.exec_run(argv, user=user)
@@ -119,7 +131,8 @@ def node(glance_by_hand, address, monkeypatch):
     def start(release, **more):
         glance = glance_by_hand(release, address(1), "glance_api", port=PORT, **more)
         made = Node(glance)
-        monkeypatch.setattr(glance_api, "__salt__", made.table(), raising=False)
+        for module in (glance_api, glance_check, glance_log):
+            monkeypatch.setattr(module, "__salt__", made.table(), raising=False)
         return made
 
     return start
@@ -176,7 +189,7 @@ def test_a_working_node(node, release):
     here = node(release)
     user = here.new_image(name="glance-formula-check-of-a-user", os_hidden=True)
     left = str(uuid.uuid4())
-    host = " ".join(glance_api._this_process().split()[:2])
+    host = " ".join(glance_check._this_process().split()[:2])
     killed = f"glance-formula-check {host} {2**22 + 1} 1"
     mark = {"tags": ["glance-formula-check", killed], "os_hidden": True}
     here.new_image(id=left, name=f"glance-formula-check-{left}", **mark)

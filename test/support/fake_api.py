@@ -59,7 +59,10 @@ class FakeApi:
             "openstack_cacert": "",
             "glance_api_hosts": ["one"],
             "enable_glance_image_cache": False,
-            "stores": [{"name": "file", "type": "file"}, {"name": "http", "type": "http"}],
+            "stores": [
+                {"name": "file", "type": "file", "options": {}, "secrets": []},
+                {"name": "http", "type": "http", "options": {}, "secrets": []},
+            ],
             "default_store": "file",
             **more,
         }

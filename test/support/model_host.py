@@ -413,6 +413,7 @@ class Host:
             "glance_sockets.wait_until_idle": self._wait_until_idle,
             "glance_api.probe_once": self._probe_once,
             "glance_api.deep_check": self._deep_check,
+            "glance_check.no_worse": self._deep_check,
             "glance_api.unfinished": self._unfinished,
             "glance_api.drain": self._drain,
             "glance_api.drained": lambda: any(one.drained for one in self.containers),

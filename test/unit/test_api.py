@@ -8,6 +8,7 @@ import pytest
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 import glance_api
+import glance_check
 import glance_http
 import glance_screen
 from support.fake_api import PROJECT, FakeApi, html, serve
@@ -41,9 +42,14 @@ class Minion:
         self.files = set()
         self.staged = ["staged-image"]
         self.reads_the_mark = True
+        self.log, self.asked_log = "", []
 
     def table(self):
         return {
+            "glance_check.deep": glance_check.deep,
+            "glance_check.stores": glance_check.stores,
+            "glance_log.position": lambda: 0,
+            "glance_log.reason": self.reason,
             "glance_http.request": glance_http.request,
             "glance_http.project": glance_http.project,
             "glance_screen.make": glance_screen.make,
@@ -52,6 +58,10 @@ class Minion:
             "glance_container.facts": lambda: self.facts,
             "glance_container.execute": self.execute,
         }
+
+    def reason(self, since, request_id, secrets):
+        self.asked_log.append((request_id, secrets))
+        return self.log
 
     def get(self):
         if self.fault:
@@ -80,7 +90,8 @@ def minion(request, monkeypatch):
     api = FakeApi(keystone=request.param)
     with serve(api) as settings:
         made = Minion(api, settings)
-        monkeypatch.setattr(glance_api, "__salt__", made.table(), raising=False)
+        for module in (glance_api, glance_check):
+            monkeypatch.setattr(module, "__salt__", made.table(), raising=False)
         yield made
 
 
@@ -157,7 +168,7 @@ def test_an_image_that_does_not_become_active(minion):
 
 def check_image(minion, pid=None, started="1", age=0, **more):
     image_id = str(uuid.uuid4())
-    host = glance_api._this_process().split()[:2]
+    host = glance_check._this_process().split()[:2]
     mark = " ".join(["glance-formula-check", *host, str(pid or os.getpid()), started])
     made = {
         "name": f"glance-formula-check-{image_id}",
@@ -173,7 +184,7 @@ def check_image(minion, pid=None, started="1", age=0, **more):
 def test_leftovers_of_killed_checks_are_removed(minion):
     check_image(minion)  # this process id, but an earlier process
     check_image(minion, pid=2**22 + 1)
-    check_image(minion, age=601, started=glance_api._started(os.getpid()))
+    check_image(minion, age=601, started=glance_check._started(os.getpid()))
     check_image(minion, age=601, tags=["glance-formula-check", "glance-formula-check h b 1 1"])
     glance_api.deep_check()
     assert minion.api.images == {}
@@ -181,7 +192,7 @@ def test_leftovers_of_killed_checks_are_removed(minion):
 
 def test_what_is_not_left_over_stays(minion):
     kept = {
-        check_image(minion, started=glance_api._started(os.getpid())),  # runs right now
+        check_image(minion, started=glance_check._started(os.getpid())),  # runs right now
         check_image(minion, tags=["glance-formula-check", "glance-formula-check h b 1 1"]),
         check_image(minion, age=900, name="glance-formula-check-of-a-user"),
         check_image(minion, age=900, owner="somebody else"),

@@ -118,6 +118,24 @@ def test_the_reason_of_an_error_without_words_is_its_cause():
     assert prove.reason_of(ValueError("a line.\n")) == "ValueError: a line"
 
 
+class Driver:
+    """A store's driver, as glance_store makes it."""
+
+    def __init__(self, backend_group):
+        self.backend_group = backend_group
+
+    def configure(self, act):
+        return act()
+
+
+def test_the_store_at_work_is_named():
+    def frames():
+        return list(prove.frames_from(sys._getframe()))
+
+    assert Driver("archive").configure(lambda: prove.store_among(frames())) == "archive"
+    assert Driver(None).configure(lambda: prove.store_among(frames())) is None
+
+
 class Refused(Exception):
     """As a database driver raises it, inside SQLAlchemy's own."""
 

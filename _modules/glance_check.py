@@ -1,0 +1,266 @@
+"""
+Does this node keep images: one goes up, comes back, is compared and deleted, in one store or in
+each.
+
+Asked on the node's own address, as :py:mod:`glance_api` does. A store that fails is told with the
+reason that its driver wrote to Glance's log.
+"""
+
+import contextlib
+import datetime
+import hashlib
+import json
+import logging
+import os
+import socket
+import time
+import urllib.parse
+import uuid
+
+from salt.exceptions import CommandExecutionError
+
+log = logging.getLogger(__name__)
+
+__virtualname__ = "glance_check"
+
+CHECK_NAME = "glance-formula-check-"
+CHECK_TAG = "glance-formula-check"
+# Seconds after which a check image of another host counts as left behind.
+CHECK_MAX_AGE = 600
+# Seconds that the removal of the check image gets after a failure.
+CLEANUP_TIMEOUT = 5
+# Seconds for each answer when all stores are looked at; some drivers try again for a minute.
+STORE_TIMEOUT = 20
+READ_ONLY_STORES = ("http",)
+_FOUND = "glance_check.no_worse"
+
+
+def __virtual__():
+    return __virtualname__
+
+
+def deep(settings, probe=False, timeout=30, stores=None):
+    """
+    Prove that this node works: list, then create, upload, download, compare and delete an image.
+
+    settings
+        Settings of ``glance_settings.get``.
+    probe
+        Ask from a privileged source port (the newcomer, during a hand-over).
+    timeout
+        Seconds for each answer.
+    stores
+        Names of the stores to upload to; by default only the default store.
+
+    Returns ``{"seconds": total, "steps": {step: seconds}}``. Raises CommandExecutionError with
+    one sentence: which step, the server's status, and the reason.
+    """
+    began = time.monotonic()
+    steps = {}
+    with _timed(steps, "token"):
+        project = __salt__["glance_http.project"](settings, timeout)
+    with _timed(steps, "list"):
+        _call(settings, "list", "GET", "/v2/images?limit=1", 200, probe, timeout)
+    with _timed(steps, "leftovers"):
+        _remove_leftovers(settings, project, probe, timeout)
+    for store in stores or [None]:
+        _round_trip(settings, store, steps, probe, timeout)
+    return {"seconds": round(time.monotonic() - began, 3), "steps": steps}
+
+
+def stores(settings, names=None, probe=False):
+    """
+    Try every store that takes images, also when one of them fails.
+
+    settings, probe
+        As for :py:func:`deep`.
+    names
+        Names of the stores to try; by default all that are not read-only.
+
+    Returns ``{"works": {name: seconds}, "broken": {name: sentence}}``. Raises
+    CommandExecutionError when the API itself fails.
+    """
+    writable = [one["name"] for one in settings["stores"] if one["type"] not in READ_ONLY_STORES]
+    found = {"works": {}, "broken": {}}
+    for name in writable if names is None else names:
+        try:
+            taken = deep(settings, probe, STORE_TIMEOUT, [name])
+        except CommandExecutionError as err:
+            if not hasattr(err, "store"):
+                raise
+            found["broken"][name] = str(err)
+        else:
+            found["works"][name] = taken["seconds"]
+    return found
+
+
+def no_worse(settings, probe=False):
+    """
+    Make sure that a container that is about to take over can use all stores that work now.
+
+    A store that fails in the container in charge, too, is no reason to stay with that one.
+
+    settings, probe
+        As for :py:func:`deep`.
+
+    Raises CommandExecutionError with one sentence for each store that would be lost.
+    """
+    others = [
+        one["name"]
+        for one in settings["stores"]
+        if one["type"] not in READ_ONLY_STORES and one["name"] != settings["default_store"]
+    ]
+    found = stores(settings, others, probe)
+    lost, before = dict(found["broken"]), {}
+    if lost and probe:
+        before = {name: lost.pop(name) for name in stores(settings, list(lost))["broken"]}
+    if lost:
+        error = CommandExecutionError("\n".join(lost.values()))
+        error.reason = ", ".join(lost)  # all else works, so the container's own words tell no more
+        raise error
+    __context__[_FOUND] = {"works": found["works"], "broken": before}
+
+
+def after(settings):
+    """
+    What :py:func:`stores` returns, without asking again what :py:func:`no_worse` has just asked.
+
+    settings
+        As for :py:func:`deep`.
+    """
+    known = __context__.pop(_FOUND, None)
+    if known is None:
+        return stores(settings)
+    # It could not have taken over without its default store.
+    return {**known, "works": {settings["default_store"]: 0, **known["works"]}}
+
+
+def _call(settings, step, method, path, expect, probe, timeout, **more):
+    expect = expect if isinstance(expect, tuple) else (expect,)
+    return __salt__["glance_http.request"](
+        settings, step, method, path, expect=expect, probe=probe, timeout=timeout, **more
+    )
+
+
+@contextlib.contextmanager
+def _timed(steps, step):
+    began = time.monotonic()
+    yield
+    steps[step] = round(time.monotonic() - began, 3)
+
+
+def _round_trip(settings, store, steps, probe, timeout):
+    """Create, upload, download, compare and delete one image; delete it also after a failure."""
+    image_id, at = str(uuid.uuid4()), f" ({store})" if store else ""
+    path, content = f"/v2/images/{image_id}", f"This is the check image {image_id}.\n" * 20
+
+    def step(name, method, where, expect, **more):
+        with _timed(steps, name + at):
+            return _call(settings, name + at, method, where, expect, probe, timeout, **more)
+
+    headers = {"Content-Type": "application/octet-stream"}
+    if store:
+        headers["X-Image-Meta-Store"] = store
+    try:
+        step("create", "POST", "/v2/images", 201, body=_check_image(image_id))
+        with _explained(settings, store):
+            step("upload", "PUT", f"{path}/file", 204, body=content, headers=headers)
+            image = json.loads(step("show", "GET", path, 200)["body"])
+            back = step("download", "GET", f"{path}/file", 200)["body"]
+            _compare(settings, image, content, back)
+            step("delete", "DELETE", path, 204)
+    except Exception:
+        with contextlib.suppress(CommandExecutionError):
+            _call(settings, "delete", "DELETE", path, (204, 404), probe, CLEANUP_TIMEOUT)
+        raise
+
+
+@contextlib.contextmanager
+def _explained(settings, store):
+    """Put the driver's own reason into an error; ``store`` says which store it is about."""
+    name = store or settings["default_store"]
+    since = __salt__["glance_log.position"]()
+    try:
+        yield
+    except CommandExecutionError as err:
+        error, happened = err, getattr(err, "happened", None)
+        if happened:
+            options = [one for one in settings["stores"] if one["name"] == name]
+            secrets = [one["options"][key] for one in options for key in one["secrets"]]
+            reason = __salt__["glance_log.reason"](since, err.request_id, secrets)
+            if reason:
+                error = CommandExecutionError(f"{happened}: the store {name} says '{reason}'.")
+                error.reason = reason
+        error.store = name
+        raise error from None
+
+
+def _check_image(image_id):
+    return {
+        "id": image_id,
+        "name": f"{CHECK_NAME}{image_id}",
+        "disk_format": "raw",
+        "container_format": "bare",
+        "visibility": "private",
+        "os_hidden": True,
+        "tags": [CHECK_TAG, f"{CHECK_TAG} {_this_process()}"],
+    }
+
+
+def _compare(settings, image, content, downloaded):
+    data, fault = content.encode(), None
+    if image["status"] != "active":
+        fault = f"has status {image['status']} after an upload that succeeded"
+    elif image["os_hash_value"] != hashlib.new(image["os_hash_algo"], data).hexdigest():
+        fault = f"has another {image['os_hash_algo']} than what was uploaded"
+    elif downloaded != content:
+        fault = f"came back changed ({len(downloaded)} bytes for {len(data)})"
+    if fault:
+        raise CommandExecutionError(
+            f"The Glance API at {settings['self_url']} does not keep images intact: the check image"
+            f" {fault}; check the store and the file system below it."
+        )
+
+
+def _remove_leftovers(settings, project, probe, timeout):
+    query = {"tag": CHECK_TAG, "os_hidden": "true", "limit": "100"}
+    if project:
+        query["owner"] = project
+    path = f"/v2/images?{urllib.parse.urlencode(query)}"
+    images = json.loads(_call(settings, "list", "GET", path, 200, probe, timeout)["body"])["images"]
+    for image in images:
+        if _abandoned(image, project, _this_process(), _alive, time.time()):
+            log.info("Removing %s, which a killed check left behind", image["name"])
+            path = f"/v2/images/{image['id']}"
+            _call(settings, "delete", "DELETE", path, (204, 404, 409), probe, timeout)
+
+
+def _abandoned(image, project, here, alive, now):
+    """Whether an image is a check image whose check ended without removing it."""
+    if image["name"] != CHECK_NAME + image["id"] or image["owner"] != project:
+        return False
+    created = datetime.datetime.fromisoformat(image["created_at"].replace("Z", "+00:00"))
+    if now - created.timestamp() > CHECK_MAX_AGE:
+        return True
+    marks = [tag[len(CHECK_TAG) :].split() for tag in image["tags"] if tag != CHECK_TAG]
+    host = here.split()[:2]
+    return any(mark[:2] == host and not alive(*mark[2:]) for mark in marks)
+
+
+def _this_process():
+    """Host, its boot, process id and that process's start: nothing else is ever the same."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as stream:
+        boot = stream.read().strip()
+    return f"{socket.gethostname()} {boot} {os.getpid()} {_started(os.getpid())}"
+
+
+def _alive(pid, started):
+    return _started(pid) == started
+
+
+def _started(pid):
+    try:
+        with open(f"/proc/{int(pid)}/stat", encoding="utf-8", errors="replace") as stream:
+            return stream.read().rpartition(")")[2].split()[19]
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,134 @@
+"""Images through every store: what works, what does not and why, what a newcomer may break."""
+
+import pytest
+from salt.exceptions import CommandExecutionError
+
+import glance_check
+import glance_http
+from support.fake_api import FakeApi, serve
+
+pytestmark = pytest.mark.backends
+
+STORES = [
+    {"name": "file", "type": "file", "options": {}, "secrets": []},
+    {"name": "http", "type": "http", "options": {}, "secrets": []},
+    {
+        "name": "archive",
+        "type": "s3",
+        "options": {"s3_store_secret_key": "hush", "s3_store_bucket": "glance"},
+        "secrets": ["s3_store_secret_key"],
+    },
+]
+
+
+class Node:
+    """An API whose stores fail as a test says, and its log."""
+
+    def __init__(self, api, settings):
+        self.api = api
+        self.settings = {**settings, "stores": STORES}
+        self.reason, self.asked = "", []
+        self.broken, self.broken_before = set(), set()
+        self.uploads = []
+        answer = api.answer
+
+        def with_stores(method, path, query, body, headers):
+            incumbent = not any(1000 <= port < 1024 for port in api.source_ports[-1:])
+            broken = self.broken_before if incumbent else self.broken
+            if method == "PUT":
+                self.uploads.append(headers.get("X-Image-Meta-Store"))
+                if self.uploads[-1] in broken:
+                    return 500, ""
+            return answer(method, path, query, body, headers)
+
+        api.answer = with_stores
+
+    def told(self, since, request_id, secrets):
+        self.asked.append((since, request_id, secrets))
+        return self.reason
+
+
+@pytest.fixture(params=[False, True], ids=["trial", "keystone"])
+def node(request, monkeypatch):
+    glance_http._tokens.clear()
+    api = FakeApi(keystone=request.param)
+    with serve(api) as settings:
+        made = Node(api, settings)
+        table = {
+            "glance_http.request": glance_http.request,
+            "glance_http.project": glance_http.project,
+            "glance_log.position": lambda: 77,
+            "glance_log.reason": made.told,
+        }
+        monkeypatch.setattr(glance_check, "__salt__", table, raising=False)
+        monkeypatch.setattr(glance_check, "__context__", {}, raising=False)
+        yield made
+
+
+def test_every_store_that_takes_images_is_tried(node):
+    found = glance_check.stores(node.settings)
+    assert list(found["works"]) == ["file", "archive"]
+    assert found["broken"] == {}
+    assert node.api.images == {}
+
+
+def test_a_broken_store_is_told_with_the_words_of_its_driver(node):
+    node.broken = node.broken_before = {"archive"}
+    node.reason = "EndpointConnectionError: Could not connect to the endpoint URL"
+    found = glance_check.stores(node.settings)
+    assert list(found["works"]) == ["file"]
+    assert found["broken"] == {
+        "archive": f"The Glance API at {node.settings['self_url']} fails at step 'upload (archive)'"
+        " with HTTP 500: the store archive says 'EndpointConnectionError: Could not"
+        " connect to the endpoint URL'."
+    }
+    ((since, request_id, secrets),) = node.asked
+    assert (since, secrets) == (77, ["hush"])
+    assert bool(request_id) is node.settings["keystone"], "only Keystone's pipeline takes our name"
+    assert node.api.images == {}
+
+
+def test_without_the_driver_s_words_the_sentence_says_where_to_look(node):
+    node.broken = node.broken_before = {"archive"}
+    (sentence,) = glance_check.stores(node.settings)["broken"].values()
+    assert "'upload (archive)' with HTTP 500 (no reason): the store hangs or fails" in sentence
+
+
+def test_an_api_that_fails_itself_is_no_matter_of_a_store(node):
+    node.api.faults["POST /v2/images"] = (500, "")
+    with pytest.raises(CommandExecutionError, match="step 'create"):
+        glance_check.stores(node.settings)
+
+
+def test_a_newcomer_may_not_lose_a_store(node):
+    node.broken = {"archive"}
+    with pytest.raises(CommandExecutionError, match=r"'upload \(archive\)'"):
+        glance_check.no_worse(node.settings, probe=True)
+
+
+def test_a_store_that_was_lost_before_does_not_hold_a_newcomer_up(node):
+    node.broken = node.broken_before = {"archive"}
+    glance_check.no_worse(node.settings, probe=True)
+
+
+def test_what_was_looked_at_before_the_switch_is_not_asked_again(node):
+    node.broken = node.broken_before = {"archive"}
+    glance_check.no_worse(node.settings, probe=True)
+    node.uploads.clear()
+    found = glance_check.after(node.settings)
+    assert list(found["works"]) == ["file"]
+    assert list(found["broken"]) == ["archive"]
+    assert node.uploads == []
+    assert glance_check.after(node.settings)["broken"], "once only"
+    assert node.uploads == ["file", "archive"]
+
+
+def test_with_nobody_to_compare_every_store_counts(node):
+    node.broken_before = {"archive"}
+    with pytest.raises(CommandExecutionError, match=r"'upload \(archive\)'"):
+        glance_check.no_worse(node.settings)
+
+
+def test_the_default_store_was_looked_at_before(node):
+    glance_check.no_worse(node.settings, probe=True)
+    assert node.uploads == ["archive"]
