@@ -307,6 +307,7 @@ def create_database(settings, want):
     order = {
         "host": host.strip("[]"),
         "port": int(port),
+        "ca": settings["glance_database_enable_tls_internal"] and settings["openstack_cacert"],
         "admin": settings["glance_database_shard_root_user"],
         "admin_password": settings["database_password"],
         "database": settings["glance_database_name"],

@@ -1,9 +1,10 @@
 """
 Create Glance's database, its user and its grants; runs inside a one-shot container.
 
-Reads its order from a file beside it (host, port, admin, database, user and passwords), prints
-one line of JSON: ``{"changes": {...}}`` or ``{"error": "one sentence"}``. Everything is looked at
-first, so that a second run changes nothing. No global variable of the server is touched.
+Reads its order from a file beside it (host, port, admin, database, user, passwords, and the CA
+file when the connection is to be encrypted), prints one line of JSON: ``{"changes": {...}}`` or
+``{"error": "one sentence"}``. Everything is looked at first, so that a second run changes nothing.
+No global variable of the server is touched.
 """
 
 import json
@@ -41,6 +42,16 @@ def main(order):
                 " glance:use_preconfigured_databases to yes and create the database yourself."
             }
         return {"error": f"The database server at {where} cannot be used ({code}: {text})."}
+    except FileNotFoundError:
+        return {
+            "error": f"The CA file {order['ca']} is not in the image: name one that is there in"
+            " glance:openstack_cacert, and put your own CA into glance:glance_ca_certificates."
+        }
+    except Exception as err:  # whatever else a library finds, the operator gets a sentence
+        reason = " ".join(str(err).split()).rstrip(".") or type(err).__name__
+        for key in ("password", "admin_password"):
+            reason = reason.replace(order[key], "***")
+        return {"error": f"The database server at {where} cannot be used: {reason}."}
     return {"changes": changes}
 
 
@@ -93,6 +104,8 @@ def _connect(order, user, password):
         connect_timeout=10,
         read_timeout=60,
         autocommit=True,
+        # As with ssl_ca in the URL of Glance itself: certificate and host name are checked.
+        ssl={"ca": order["ca"]} if order["ca"] else None,
     )
 
 
