@@ -11,6 +11,7 @@ import re
 __virtualname__ = "glance_backend"
 
 DATADIR = "/var/lib/glance/images"
+MARKS = ".glance-hosts"  # see glance_sharing
 CEPH_DIR = "/etc/ceph"
 SWIFT_FILE = "/etc/glance/glance-swift.conf"
 
@@ -40,8 +41,9 @@ def describe(settings):
         Settings as ``glance_defaults`` completes them.
 
     Returns what is to be added to the settings: ``stores``, ``default_store``,
-    ``needs_privileged``, ``file_unshared``, ``glance_api_hosts``, ``runs_api`` and
-    ``schema_host``, the one host that works on the database and its schema.
+    ``needs_privileged``, ``file_unshared``, ``glance_api_hosts``, ``runs_api``, ``schema_host``,
+    the one host that works on the database and its schema, and ``datadir_marker``, this host's
+    mark in the directory of the images, as the container sees it (see ``glance_sharing``).
     """
     unshared = file_unshared(settings)
     group = settings["glance_api_group"]
@@ -54,6 +56,7 @@ def describe(settings):
         "glance_api_hosts": hosts,
         "runs_api": settings["enable_glance"] and settings["minion_id"] in hosts,
         "schema_host": hosts[0] if hosts else settings["minion_id"],
+        "datadir_marker": _marker(settings),
     }
 
 
@@ -123,9 +126,18 @@ def file_unshared(settings):
     settings
         Settings as ``glance_defaults`` completes them.
     """
-    on_volume = any(store["type"] == "file" for store in stores(settings))
-    path = settings["glance_file_datadir_volume"].startswith("/")
-    return on_volume and not path and not settings["glance_file_datadir_shared"]
+    return _has_files(settings) and not settings["glance_file_datadir_volume"].startswith("/")
+
+
+def _has_files(settings):
+    return any(store["type"] == "file" for store in stores(settings))
+
+
+def _marker(settings):
+    """A directory may be a mount, which may be missing; a Docker volume is always there."""
+    if not _has_files(settings) or not settings["glance_file_datadir_volume"].startswith("/"):
+        return ""
+    return f"{DATADIR}/{MARKS}/{settings['minion_id']}"
 
 
 # ------------------------------------------------------------------ stores

@@ -157,6 +157,10 @@ def _content(settings, sections, proof):
     add("glance-api.conf", _ini(sections["glance-api.conf"]))
     if "glance-api-uwsgi.ini" in sections:
         add("glance-api-uwsgi.ini", _ini(sections["glance-api-uwsgi.ini"]))
+    paste = sections["glance-api.conf"].get("paste_deploy", {})
+    if paste.get("config_file") == f"{ETC}/glance-health-paste.ini":
+        text = __salt__["glance_options.health_paste"](settings, paste.get("flavor"))
+        add("glance-health-paste.ini", f"# {HEADER}\n{text}")
     add("glance-image-import.conf", _ini(sections["glance-image-import.conf"]), CONF_D)
     add("glance-secrets.conf", _ini(secrets), CONF_D, secret=True)
     if "glance-cache.conf" in sections:

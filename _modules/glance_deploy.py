@@ -39,7 +39,7 @@ def plan(facts):
         "method": "deploy",
         "summary": _summary(touched, hosts),
         "pause": None,
-        "steps": _steps(touched),
+        "steps": _steps(touched, hosts),
     }
 
 
@@ -89,7 +89,7 @@ def _serves(host):
     return bool(host["running"] and host["running"]["serves"])
 
 
-def _steps(hosts):
+def _steps(hosts, group):
     if not hosts:
         return []
     ready = {
@@ -101,6 +101,7 @@ def _steps(hosts):
     }
     return [
         ready,
+        *_sharing(group),
         *(
             {
                 "id": f"{host['id']} runs Glance as its pillar says",
@@ -111,6 +112,29 @@ def _steps(hosts):
             }
             for host in hosts
         ),
+    ]
+
+
+def _sharing(group):
+    """
+    All hosts leave a mark where the images are, then all read those of the others: one after the
+    other they would wait for each other.
+    """
+    told = [one["sharing"] for one in group if one.get("sharing")]
+    if all(all(one["hosts"].values()) for one in told if one["needed"]):
+        return []
+    return [
+        {
+            "id": f"All hosts {what} where the images are",
+            "phase": "sharing",
+            "do": "function",
+            "hosts": [one["id"] for one in group],
+            "fun": f"glance_sharing.{function}",
+        }
+        for what, function in (
+            ("leave a mark", "write"),
+            ("read the marks of the others", "read"),
+        )
     ]
 
 

@@ -472,14 +472,23 @@ def volume_exists(name):
     name
         Volume name.
     """
+    return volume_path(name) is not None
+
+
+def volume_path(name):
+    """
+    Where the data of a named volume lies on the host, or None when the engine does not have it.
+
+    name
+        Volume name.
+    """
     import docker.errors
 
     with _sentences(f"inspect the volume {name}"):
         try:
-            _client().api.inspect_volume(name)
+            return _client().api.inspect_volume(name)["Mountpoint"]
         except docker.errors.NotFound:
-            return False
-    return True
+            return None
 
 
 def _tail(path, lines):

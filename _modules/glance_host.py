@@ -48,7 +48,7 @@ def facts(schema=False, changes=False, look=False, saltenv="base"):
         Environment of the SLS.
 
     Returns ``{"settings", "faults", "runs_api", "running", "others", "wanted", "change", "would",
-    "drained_by", "schema"}``; ``faults`` are sentences. Without secrets.
+    "drained_by", "schema", "sharing"}``; ``faults`` are sentences. Without secrets.
 
     CLI Example:
 
@@ -67,6 +67,7 @@ def facts(schema=False, changes=False, look=False, saltenv="base"):
         "would": [],
         "drained_by": None,
         "schema": None,
+        "sharing": None,
     }
     try:
         _look(found, schema, look)
@@ -127,6 +128,7 @@ def _look(found, schema, look):
     settings = __salt__["glance_settings.get"]()
     found["settings"] = {key: settings[key] for key in SETTINGS}
     found["runs_api"] = settings["runs_api"]
+    found["sharing"] = __salt__["glance_sharing.verified"]()
     found["wanted"]["reference"] = settings["glance_api_image_full"]
     now = __salt__["glance_container.facts"]()
     if now["state"] == "foreign":

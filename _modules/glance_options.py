@@ -20,6 +20,10 @@ UWSGI_POSSIBLE_SINCE = "2025.1"
 CACHE_READS_API_CONF_SINCE = "2024.1"
 RABBIT_QUEUE_MANAGER_SINCE = "2024.1"
 S3_CA_FILE_SINCE = "2024.1"
+HEALTH_BY_FILES_SINCE = "2024.2"  # enable_by_files of oslo.middleware 6.2
+
+#: Configuration of paste that lays another health check over the image's own.
+HEALTH_PASTE = f"{ETC}/glance-health-paste.ini"
 
 
 def sections(settings, release):
@@ -86,6 +90,35 @@ def command(settings, release):
     return "glance-api"
 
 
+def health_paste(settings, flavor):
+    """
+    Return the text of the paste configuration whose health check needs this host's mark too.
+
+    It takes all else from the image's own file. The drain file works as it does there; it is
+    asked for by the port only because the two plug-ins that this takes may not be used together
+    in their plain form.
+
+    settings
+        As for :func:`sections`.
+
+    flavor
+        Flavor of the deployment, such as ``keystone``; may be empty.
+    """
+    name = f"glance-api-{flavor}" if flavor else "glance-api"
+    return (
+        f"[composite:{name}]\n"
+        "paste.composite_factory = glance.api:root_app_factory\n"
+        f"/: config:{ETC}/glance-api-paste.ini#api\n"
+        "/healthcheck: healthcheck\n"
+        "\n"
+        "[app:healthcheck]\n"
+        "paste.app_factory = oslo_middleware:Healthcheck.app_factory\n"
+        "backends = disable_by_files_ports, enable_by_files\n"
+        f"disable_by_file_paths = {settings['glance_api_listen_port']}:{ETC}/healthcheck_disable\n"
+        f"enable_by_file_paths = {settings['datadir_marker']}\n"
+    )
+
+
 def _api(settings, release):
     """Return the sections of glance-api.conf in Kolla's order, before any override."""
     get = settings.get
@@ -122,6 +155,8 @@ def _api(settings, release):
     if cache:
         flavor.append("cachemanagement")
     sections["paste_deploy"] = {"flavor": "+".join(flavor)}
+    if settings.get("datadir_marker") and release >= HEALTH_BY_FILES_SINCE:
+        sections["paste_deploy"]["config_file"] = HEALTH_PASTE
     sections["glance_store"] = {"default_backend": settings["default_store"]}
     for store in settings["stores"]:
         sections[store["name"]] = {

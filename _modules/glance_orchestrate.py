@@ -184,17 +184,17 @@ def _gather(mode, hosts, test, saltenv):
         "settings": found[0]["settings"],
         "hosts": found,
         "schema": found[0].pop("schema", None),
-        "store": _store(found[0]["settings"]),
+        "store": _store(found),
         "lock": __salt__["glance_lock.look"](),
         "again": __salt__["glance_lock.held"](),
     }
 
 
-def _store(settings):
-    """Whether all hosts see the same images, and why not."""
-    volume = settings.get("glance_file_datadir_volume")
-    why = f"the images are on the volume {volume} of one host (glance:glance_file_datadir_volume)"
-    return {"shared": not settings.get("file_unshared"), "why": why}
+def _store(hosts):
+    """Whether all hosts see the same images, and if not, the first reason as part of a sentence."""
+    told = [host["sharing"] for host in hosts if host.get("sharing")]
+    why = next((one["why"] for one in told if not one["shared"]), "")
+    return {"shared": bool(told) and not why, "why": why[:1].lower() + why[1:].rstrip(".")}
 
 
 def _host(name, answers, told):

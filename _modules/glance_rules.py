@@ -252,6 +252,12 @@ def _volumes(settings):
             f"glance:glance_file_datadir_volume is {volume}, which is used for something "
             "else; choose another name."
         )
+    if settings["glance_file_datadir_shared"] and not volume.startswith("/"):
+        faults.append(
+            f"glance:glance_file_datadir_shared is yes, but glance:glance_file_datadir_volume is "
+            f"the Docker volume {volume}, in which hosts cannot leave marks for each other; mount "
+            "the share on every host and name its path."
+        )
     for mount in settings["glance_api_extra_volumes"]:
         target = mount.split(":")[1].rstrip("/")
         if target in _OWN_MOUNTS:

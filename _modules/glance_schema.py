@@ -57,6 +57,7 @@ def look(settings, want, patience=0):
             " glance:glance_database_user, glance:glance_database_password and the server itself."
         )
     __context__["glance_schema.position"] = ", ".join(found["heads_in_database"])
+    __context__["glance_schema.files"] = found["files"]
     return found
 
 

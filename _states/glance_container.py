@@ -104,7 +104,7 @@ def running(name):
         elsewhere = __salt__["glance_backend.elsewhere"](settings)
         if elsewhere:
             ret = absent(name)
-            ret["comment"] += f" {elsewhere}" if ret["result"] is not False else ""
+            ret["comment"] += f" {elsewhere}"
             return ret
         want, files = __salt__["glance_container.desired"](settings, look=not __opts__["test"])
         if want is None:
@@ -118,6 +118,11 @@ def running(name):
         ours = __salt__["glance_engine.containers"]()
         verdict = __salt__["glance_container.decide"](ours, want["hash"], want["policy"])
         if verdict["do"] == "nothing":
+            present = next(one for one in ours if one["name"] == verdict["incumbent"])
+            if settings["datadir_marker"] and not __salt__["glance_sharing.seen_inside"](
+                settings, present["pid"]
+            ):
+                return _restarted(settings, ret, present["name"])
             return _tidy(settings, ret)
         ret["changes"] = __salt__["glance_container.announce"](ours, verdict, want)
         if __opts__["test"]:
@@ -140,7 +145,8 @@ def absent(name):
     """
     Make sure that no glance-api container of ours is left; volumes and database stay.
 
-    Transfers in flight get up to ``glance:glance_drain_timeout`` seconds to end.
+    Transfers in flight get up to ``glance:glance_drain_timeout`` seconds to end. With several hosts
+    the comment tells which images lie here, also before anything is done.
 
     name
         What the state is called in the output.
@@ -152,13 +158,16 @@ def absent(name):
         if not ours:
             return ret
         ret["changes"] = {one: {"old": "present", "new": None} for one in ours}
+        left = ""
+        if len(settings["glance_api_group"]) > 1:
+            left = " " + __salt__["glance_datadir.left_behind"]()
         if __opts__["test"]:
             ret["result"] = None
-            ret["comment"] = "The glance-api container would have been stopped and removed."
+            ret["comment"] = "The glance-api container would have been stopped and removed." + left
             return ret
         cut = __salt__["glance_replace.stop_all"](settings, remove=True)
         ret["comment"] = "The glance-api container was stopped and removed; its data was kept."
-        ret["comment"] += _cut(cut)
+        ret["comment"] += _cut(cut) + left
     except (CommandExecutionError, SaltInvocationError) as err:
         ret.update(result=False, changes={}, comment=str(err))
     return ret
@@ -275,6 +284,21 @@ def data_absent(name):
 
 def _cut(cut):
     return f" Cut at glance:glance_drain_timeout: {'; '.join(cut)}." if cut else ""
+
+
+def _restarted(settings, ret, name):
+    """A container that was started while the share was not mounted cannot see it later."""
+    ret["changes"] = {name: {"old": "sees another data directory", "new": "restarted"}}
+    if __opts__["test"]:
+        ret.update(result=None, comment="The container would have been restarted.")
+        return ret
+    __salt__["glance_engine.stop"](name, settings["docker_graceful_timeout"])
+    __salt__["glance_engine.start"](name)
+    ret["comment"] = (
+        f"The container was restarted, because it did not see the images in"
+        f" {settings['glance_file_datadir_volume']}."
+    )
+    return ret
 
 
 def _tidy(settings, ret):

@@ -2,9 +2,11 @@
 # and no glance_api container of somebody else.
 
 include:
+  - glance.sharing
   - glance.prerequisites
 
 Glance image is present:
   glance_container.image_present:
     - require:
+      - sls: glance.sharing
       - sls: glance.prerequisites

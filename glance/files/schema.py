@@ -6,8 +6,9 @@ in place.  The last line is JSON:
 heads_in_database, heads_of_image, revisions_of_image_count, check (what ``glance-manage db
 check`` would end with: 0 up to date, 3 expand, 4 migrate, 5 contract comes next; 3 also for a
 database that is newer than the image, so the heads are compared), empty (no tables), images,
-metadef_namespaces (rows), metadefs_missing (namespaces that this image has and the database has
-not, or not completely), pending (phases that are left), half_done (what an expansion that was cut
+metadef_namespaces (rows), files (ids of some images, the newest ones, that lie in Glance's own
+directory), metadefs_missing (namespaces that this image has and the database has not, or not
+completely), pending (phases that are left), half_done (what an expansion that was cut
 has left: see schema_pending.py), position:
 
 ``empty``
@@ -48,6 +49,9 @@ COUNTS = ", ".join(
     for part in ("properties", "objects", "tags")
 )
 METADEFS = f"SELECT namespace, {COUNTS} FROM metadef_namespaces n"
+FILES = """SELECT i.id FROM images i JOIN image_locations l ON l.image_id = i.id
+    WHERE i.status = 'active' AND l.status = 'active'
+    AND l.value LIKE 'file:///var/lib/glance/images/%' ORDER BY i.created_at DESC LIMIT 20"""
 WAIT = "GLANCE_SCHEMA_WAIT"
 POLL = 2  # seconds between two looks while waiting
 
@@ -124,6 +128,7 @@ def look(url):
         metadefs = {}
         if counts["metadef_namespaces"]:
             metadefs = {row[0]: row[1:] for row in link.execute(sqlalchemy.text(METADEFS))}
+        files = rows(FILES, "image_locations") if counts["images"] else []
         if branch("contract") in heads:
             check = 0
         elif branch("expand") not in heads:
@@ -142,6 +147,7 @@ def look(url):
         "check": check,
         "empty": empty,
         "images": counts["images"],
+        "files": [row[0] for row in files],
         "metadef_namespaces": counts["metadef_namespaces"],
         "metadefs_missing": missing_metadefs(metadata.CONF.metadata_source_path, metadefs),
         "position": position,

@@ -15,6 +15,7 @@ SLS = sorted(
 IN_ORDER = [
     "Glance pillar is valid",
     "Glance is part of HAProxy",
+    "Glance data directory is marked",
     "Docker engine answers",
     "Glance image is present",
     "Glance image cache is on a disk of this host",
@@ -23,6 +24,8 @@ IN_ORDER = [
     "Glance database is present",
     "Glance schema is bootstrapped",
     "Glance is registered in Keystone",
+    "Glance data directory is shared where it must be",
+    "Glance images stay in reach",
     "Glance API runs",
     "Glance API answers",
     "Glance stores work",

@@ -317,7 +317,7 @@ def test_swift_of_the_cloud_itself():
     [
         ({}, True),
         ({"glance_file_datadir_volume": "glance_images"}, True),
-        ({"glance_file_datadir_volume": "nfs_volume", "glance_file_datadir_shared": "yes"}, False),
+        ({"glance_file_datadir_volume": "/mnt/i", "glance_file_datadir_shared": "yes"}, False),
         ({"glance_file_datadir_volume": "/mnt/images"}, False),
         (S3, False),
         ({**WITH_CEPH, "glance_backend_file": "yes"}, True),

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.one_host
 GOLDEN = pathlib.Path(__file__).parent.parent / "golden"
 #: Releases whose files are also run in a real image, and those known by table only: not run.
 RUN = ("2023.2", "2024.1", "2025.2", "2026.1", "2026.2")
-NOT_RUN = {"2023.1": "2023.2", "2024.2": "2024.1", "2025.1": "2025.2"}
+NOT_RUN = {"2023.1": "2023.2", "2024.2": "2025.2", "2025.1": "2025.2"}
 SAMPLES = ("trial", "ipv6", "production", "tls")
 OLD, NEW = "2023.2", "2026.2"
 PROVE = "print('the proof')\n"
@@ -35,6 +35,7 @@ def dunders(monkeypatch):
     salt = {
         "glance_options.sections": glance_options.sections,
         "glance_options.command": glance_options.command,
+        "glance_options.health_paste": glance_options.health_paste,
         "glance_content.is_secret": glance_content.is_secret,
     }
     monkeypatch.setattr(glance_configuration, "__salt__", salt, raising=False)

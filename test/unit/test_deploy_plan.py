@@ -109,3 +109,21 @@ def test_hosts_must_agree_on_the_group():
 def test_only_a_living_orchestration_is_in_the_way(dead):
     lock = {"owner": "upgrade by root", "since": "now", "expires": "later", "dead": dead}
     assert bool(plan(host("ctl1", settings={}), lock=lock)["refusals"]) is not dead
+
+
+@pytest.mark.parametrize("seen", [GROUP, GROUP[:2]])
+def test_hosts_that_have_not_read_each_others_marks_do_so_before_any_is_touched(seen):
+    sharing = {"needed": True, "shared": False, "hosts": {name: name in seen for name in GROUP}}
+    made = plan(
+        host("ctl1", change=False, sharing=sharing),
+        host("ctl2", change=False, sharing=sharing),
+        host("ctl3", sharing=sharing),
+    )
+    both = [("sharing", *GROUP)] * 2 * (seen != GROUP)
+    assert phases(made) == [("precheck", "ctl3"), *both, ("host", "ctl3")]
+    if both:
+        functions = [step["fun"] for step in made["steps"] if step["phase"] == "sharing"]
+        assert functions == ["glance_sharing.write", "glance_sharing.read"]
+    off = {"needed": False, "shared": False, "hosts": dict.fromkeys(GROUP, False)}
+    made = plan(*(host(name, sharing=off) for name in GROUP))
+    assert "sharing" not in [phase for phase, *_ in phases(made)]

@@ -68,6 +68,7 @@ class Host:
             "glance_api.drained_by": lambda pid: None,
             "glance_api.probe_once": lambda settings, probe: {"ok": True},
             "glance_leftovers.find": lambda settings: {"containers": [], "folders": []},
+            "glance_sharing.verified": lambda: {"shared": True},
             "glance_proof.run": lambda *_: self.called.append("proof"),
             "glance_schema.look": lambda *_: self.called.append("look"),
             "glance_schema.refusal": lambda *_: None,
