@@ -12,6 +12,7 @@ __virtualname__ = "glance_rules"
 #: Mounts that every container has.
 _OWN_MOUNTS = (
     "/var/lib/glance",
+    "/var/lib/glance/images",
     "/var/lib/glance-work",
     "/var/lib/glance-cache",
     "/var/log/kolla",
