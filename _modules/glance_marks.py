@@ -71,7 +71,7 @@ def look_around(settings):
     record = _record(settings)
     known = (record.get("directory"), record.get("id")) == (place, settings["minion_id"])
     with _sentences(settings, "read"):
-        own = _marks(settings).get(settings["minion_id"])
+        own = _allowed(settings, _marks, settings).get(settings["minion_id"])
         path = os.path.realpath(_images(settings))
         with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
             found = filesystem(file.read(), path)
@@ -94,7 +94,7 @@ def read(settings):
     """
     record, me = _record(settings), settings["minion_id"]
     with _sentences(settings, "read"):
-        marks = _marks(settings)
+        marks = _allowed(settings, _marks, settings)
     if me in marks and marks[me]["nonce"] != record.get("nonce"):
         del marks[me]
     return marks
@@ -109,15 +109,8 @@ def write(settings, content):
     content
         ``{"nonce": own word, "seen": {minion id: word}}``.
     """
-    place, me = folder(settings), settings["minion_id"]
     with _sentences(settings, "written to"):
-        for path, mode in ((_images(settings), 0o750), (place, 0o755)):
-            with _as_owner(settings):
-                os.makedirs(path, mode=mode, exist_ok=True)
-        with _as_owner(settings):
-            partial = os.path.join(place, f".{me}.new")
-            _write_file(partial, content, 0o644)
-            os.replace(partial, os.path.join(place, me))
+        _allowed(settings, _put, settings, content)
 
 
 def remember(settings, nonce):
@@ -180,13 +173,27 @@ def _images(settings):
 
 def _marks(settings):
     found, place = {}, folder(settings)
-    with _as_owner(settings):
-        for host in settings["glance_api_group"]:
-            with contextlib.suppress(FileNotFoundError, ValueError, KeyError, TypeError):
-                with open(os.path.join(place, host), encoding="ascii") as file:
-                    text = json.load(file)
-                found[host] = {"nonce": str(text["nonce"]), "seen": dict(text["seen"])}
+    for host in settings["glance_api_group"]:
+        with contextlib.suppress(FileNotFoundError, ValueError, KeyError, TypeError):
+            with open(os.path.join(place, host), encoding="ascii") as file:
+                text = json.load(file)
+            found[host] = {"nonce": str(text["nonce"]), "seen": dict(text["seen"])}
     return found
+
+
+def _put(settings, content):
+    place, me = folder(settings), settings["minion_id"]
+    for path in (_images(settings), place):
+        if os.path.islink(path):
+            raise CommandExecutionError(
+                f"{path} is a symbolic link, which the container could not follow: put the"
+                " directory itself there."
+            )
+    os.makedirs(_images(settings), mode=0o750, exist_ok=True)
+    os.makedirs(place, mode=0o755, exist_ok=True)
+    partial = os.path.join(place, f".{me}.new")
+    _write_file(partial, content, 0o644)
+    os.replace(partial, os.path.join(place, me))
 
 
 def _write_file(path, content, mode):
@@ -249,29 +256,25 @@ def _sentences(settings, doing):
         ) from err
 
 
-@contextlib.contextmanager
-def _as_owner(settings):
+def _allowed(settings, do, *arguments):
     """
-    Work on the marks as the owner of the folder that they are in.
+    Do something with the marks, if need be as the owner of the directory.
 
     An NFS server lets nobody act as root by default, and the service has no such right either.
     Only this thread is changed, and only for files.
     """
-    places = (folder(settings), _images(settings), settings["glance_file_datadir_volume"])
-    for one in places[:2]:
-        if os.path.islink(one):
-            raise CommandExecutionError(
-                f"{one} is a symbolic link, which the container could not follow: put the"
-                " directory itself there."
-            )
-    owner = os.stat(next((one for one in places if os.path.isdir(one)), "/"))
-    libc = ctypes.CDLL(None)
-    group, user = libc.setfsgid(owner.st_gid), libc.setfsuid(owner.st_uid)
     try:
-        yield
-    finally:
-        libc.setfsuid(user)
-        libc.setfsgid(group)
+        return do(*arguments)
+    except PermissionError:
+        places = (folder(settings), _images(settings), settings["glance_file_datadir_volume"])
+        owner = os.stat(next((one for one in places if os.path.isdir(one)), "/"))
+        libc = ctypes.CDLL(None)
+        group, user = libc.setfsgid(owner.st_gid), libc.setfsuid(owner.st_uid)
+        try:
+            return do(*arguments)
+        finally:
+            libc.setfsuid(user)
+            libc.setfsgid(group)
 
 
 def _unescaped(text):

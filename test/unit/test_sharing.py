@@ -1,5 +1,6 @@
 """The proof that hosts see the same images: marks in a directory, on hosts that share it or not."""
 
+import ctypes
 import json
 import os
 import time
@@ -380,3 +381,24 @@ def test_a_host_that_is_alone_shares_what_others_could_mount(hosts, monkeypatch,
     hosts.on("ctl1").write()
     found = hosts.on("ctl1").verified()
     assert (found["runs"], found["shared"]) == (True, shared)
+
+
+def test_where_root_may_nothing_the_owner_of_the_directory_acts(hosts, monkeypatch, tmp_path):
+    """As on an NFS server with root_squash."""
+    hosts.behind, hosts.group = tmp_path / "share", ["ctl1"]
+    who, put = [], glance_marks._put
+
+    def squashed(settings, content):
+        user = ctypes.CDLL(None).setfsuid(-1)
+        who.append(user)
+        if user == 0:
+            raise PermissionError(13, "Permission denied")
+        ctypes.CDLL(None).setfsuid(0)  # no path of this test is open to others
+        put(settings, content)
+
+    hosts.behind.mkdir()
+    os.chown(hosts.behind, 42415, 42415)
+    monkeypatch.setattr(glance_marks, "_put", squashed)
+    assert hosts.on("ctl1").write()["changed"] is True
+    assert who == [0, 42415]
+    assert ctypes.CDLL(None).setfsuid(-1) == 0
