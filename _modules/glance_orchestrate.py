@@ -39,7 +39,7 @@ def __virtual__():
 
 def plan(mode, group=None, test=False, saltenv="base"):
     """
-    What an orchestration has to do, from what is there. Takes the lock when there is work.
+    What an orchestration has to do, from what is there. Keeps the lock while there is work.
 
     mode
         ``deploy``, ``upgrade`` or ``rollback``.
@@ -59,19 +59,23 @@ def plan(mode, group=None, test=False, saltenv="base"):
 
         salt-run salt.cmd glance_orchestrate.plan deploy test=True
     """
-    hosts = []
+    hosts, made, began = [], None, False
     try:
         hosts = _group(group)
-        facts = _gather(mode, hosts, test, saltenv)
-        made = __salt__[f"{PLANNER[mode]}.plan"](facts)
-        for step in made["steps"]:
-            step.setdefault("kwarg", {}).update(_handed_on(step, hosts, saltenv))
-        if made["steps"] and not test:
+        again = __salt__["glance_lock.held"]()  # by the run that this one is a step of
+        if not test:
             other = __salt__["glance_lock.take"](mode, GROUP_TIME + HOST_TIME * len(hosts))
             if other:
-                made = _refusal(__salt__["glance_lock.sentence"](other))
+                raise CommandExecutionError(__salt__["glance_lock.sentence"](other))
+            began = not again
+        made = __salt__[f"{PLANNER[mode]}.plan"](_gather(mode, hosts, test, saltenv, again))
+        for step in made["steps"]:
+            step.setdefault("kwarg", {}).update(_handed_on(step, hosts, saltenv))
     except (CommandExecutionError, SaltInvocationError, SaltClientError) as err:
         made = _refusal(str(err))
+    finally:
+        if began and not (made and made["steps"]):
+            __salt__["glance_lock.release"]()
     return {"plan": made, "hosts": hosts, "patience": PATIENCE}
 
 
@@ -165,7 +169,7 @@ def _names(group):
 # --------------------------------------------------------------------------- what they run
 
 
-def _gather(mode, hosts, test, saltenv):
+def _gather(mode, hosts, test, saltenv, again=False):
     with salt.client.get_local_client(mopts=dict(__opts__)) as client:
         alive = _wait_for_work(client, hosts, test)
         if alive:
@@ -186,7 +190,7 @@ def _gather(mode, hosts, test, saltenv):
         "schema": found[0].pop("schema", None),
         "store": _store(found),
         "lock": __salt__["glance_lock.look"](),
-        "again": __salt__["glance_lock.held"](),
+        "again": again,
     }
 
 

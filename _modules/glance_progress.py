@@ -8,12 +8,14 @@ Follow them on the master with ``salt-run state.event 'glance/*'``. The tag is
 """
 
 import logging
+import time
 
 log = logging.getLogger(__name__)
 
 __virtualname__ = "glance_progress"
 
-_SILENT = "glance_progress.silent"
+_SILENT = "glance_progress.silent_until"
+PAUSE = 60  # seconds of silence after an event that could not be sent
 
 
 def __virtual__():
@@ -43,7 +45,7 @@ def tell(phase, state, seconds=None, text=""):
     data = {"phase": phase, "state": state, "seconds": seconds, "text": text}
     if not __salt__["event.send"](tag, data):
         # Each try would cost a second; the work does not wait for a minion that has gone.
-        __context__[_SILENT] = True
+        __context__[_SILENT] = time.monotonic() + PAUSE
         return None
     return tag
 
@@ -55,5 +57,5 @@ def _connected():
         and __opts__.get("master_type") != "disable"
         and __opts__.get("__cli") != "salt-call"
         and not __opts__.get("local")
-        and not __context__.get(_SILENT)
+        and time.monotonic() >= __context__.get(_SILENT, 0)
     )

@@ -42,12 +42,13 @@ class Master:
     def __init__(self, monkeypatch):
         self.client = Client({"saltutil.running": [], "glance_host.facts": dict(FACTS)})
         self.accepted, self.pillars = ["ctl1", "ctl2", "web1"], {}
-        self.other, self.facts, self.released = None, None, 0
+        self.other, self.facts, self.held, self.released = None, None, False, []
         self.made = {"refusals": [], "steps": [{"do": "state"}], "nothing": False}
         module = glance_orchestrate
         functions = {
             "glance_lock.look": lambda: None,
-            "glance_lock.held": lambda: False,
+            "glance_lock.held": lambda: self.held,
+            "glance_lock.release": lambda: self.released.append(True),
             "glance_lock.take": lambda what, seconds: self.other,
             "glance_lock.sentence": lambda lock: f"{lock['owner']} is at work.",
             "glance_deploy.plan": self._plan,
@@ -154,12 +155,27 @@ def test_earlier_work_on_a_host_is_waited_for_but_not_by_a_dry_run(master):
     )
 
 
-def test_the_lock_is_taken_when_there_is_work_and_not_in_a_dry_run(master):
+def test_another_orchestration_is_in_the_way_before_a_minion_is_asked(master):
     master.other = {"owner": "upgrade by root"}
     assert refusal(group=GROUP) == "upgrade by root is at work."
+    assert master.client.asked == []
     assert glance_orchestrate.plan("deploy", group=GROUP, test=True)["plan"] is master.made
-    master.made = {**master.made, "steps": [], "nothing": True}
-    assert glance_orchestrate.plan("deploy", group=GROUP)["plan"] is master.made
+
+
+@pytest.mark.parametrize(
+    ("steps", "held", "test", "released"),
+    [
+        ([{"do": "state"}], False, False, False),  # the report releases it
+        ([], False, False, True),
+        ([], True, False, False),  # the run around this one has it
+        ([], False, True, False),
+    ],
+)
+def test_the_lock_is_kept_while_there_is_work(master, steps, held, test, released):
+    master.made, master.held = {**master.made, "steps": steps}, held
+    glance_orchestrate.plan("deploy", group=GROUP, test=test)
+    assert bool(master.released) is released
+    assert master.facts["again"] is held
 
 
 def test_the_schema_is_looked_at_by_the_first_host_of_an_upgrade_only(master):
@@ -203,3 +219,4 @@ def test_an_error_of_the_world_is_a_refusal(master):
 
     glance_orchestrate.__salt__["glance_deploy.plan"] = broken
     assert refusal(group=GROUP) == "The world is not there."
+    assert master.released
