@@ -45,6 +45,8 @@ def plan(facts, parts=None):
     summary = f"Glance is {verb} to {release} ({how}) on {_names(hosts)}." if hosts else (
         f"Every host runs Glance {release}."
     )  # fmt: skip
+    if pause and not steps:
+        summary = f"{summary} {pause}"
     return {**found, "pause": pause, "steps": steps, "nothing": not steps, "summary": summary}
 
 

@@ -11,50 +11,26 @@ import pytest
 
 from support.deployed import wait_for
 from support.rolls import (
-    ADVISORIES,
     BETWEEN,
+    NEW,
+    NEW_HEADS,
+    OLD,
     Roll,
     Rotation,
     bad_release,
+    everywhere,
     heads,
+    is_good,
     left_over,
-    running,
+    on_the_old_release,
     start,
 )
 
 pytestmark = pytest.mark.upgrade
 
-OLD, NEW = "2023.2", "2024.1"
-OLD_HEADS, NEW_HEADS = ["2023_1_contract01"], ["2024_1_contract01"]
 REQUESTS = 1500
 RATE = 20
 LIMIT = 1.15  # of the seconds that cannot be avoided
-
-
-def everywhere(cluster, release):
-    return running(cluster) == {name: [release] for name in cluster.ids}
-
-
-def on_the_old_release(cluster, rolling="yes", **keys):
-    """All hosts on the old release, with a schema that it knows; the pillar names the new one."""
-    if not everywhere(cluster, OLD) or heads(cluster) not in (OLD_HEADS, BETWEEN):
-        cluster.image(NEW)
-        cluster.deploy(OLD, glance_api_workers=3)
-    cluster.pillar(
-        glance_api_image_full=cluster.image(NEW),
-        glance_enable_rolling_upgrade=rolling,
-        glance_accepted_advisories=ADVISORIES,
-        glance_upgrade_contract=None,
-        **keys,
-    )
-
-
-def is_good(report):
-    """No request failed, no image is altered, none is stuck."""
-    print(f"\n{report['requests']} requests, {report['failed']} failed, {report['slowest']}")
-    assert report["failed"] == 0, report["failures"]
-    assert report["stuck"] == []
-    assert {one["state"] for one in report["ledger"]} <= {"verified", "deleted"}
 
 
 def test_a_known_hole_is_refused_and_nothing_is_touched(cluster):

@@ -10,7 +10,10 @@ from support.deployed import LABEL
 POLL = 0.25  # seconds between two looks at the load balancer
 STATE_SECONDS = 1.0  # what a step of Salt's may take by itself
 ADVISORIES = ["OSSA-2026-004"]
-BETWEEN = ["2023_1_contract01", "2024_1_expand01"]  # heads of the schema between the releases
+# The last step with real schema work, and the heads of the schema before, between and after.
+OLD, NEW = "2023.2", "2024.1"
+OLD_HEADS, NEW_HEADS = ["2023_1_contract01"], ["2024_1_contract01"]
+BETWEEN = [*OLD_HEADS, "2024_1_expand01"]
 EVENTLET = "/var/lib/kolla/venv/bin/glance-api"
 
 
@@ -142,3 +145,29 @@ def bad_release(cluster, release):
     for host in cluster.hosts:
         host.engine.derive(base, tag, {EVENTLET: (EXITS, 0o755)})
     return tag
+
+
+def everywhere(cluster, release):
+    return running(cluster) == {name: [release] for name in cluster.ids}
+
+
+def on_the_old_release(cluster, rolling="yes", **keys):
+    """All hosts on the old release, with a schema that it knows; the pillar names the new one."""
+    if not everywhere(cluster, OLD) or heads(cluster) not in (OLD_HEADS, BETWEEN):
+        cluster.image(NEW)
+        cluster.deploy(OLD, glance_api_workers=3)
+    cluster.pillar(
+        glance_api_image_full=cluster.image(NEW),
+        glance_enable_rolling_upgrade=rolling,
+        glance_accepted_advisories=ADVISORIES,
+        glance_upgrade_contract=None,
+        **keys,
+    )
+
+
+def is_good(report):
+    """No request failed, no image is altered, none is stuck."""
+    print(f"\n{report['requests']} requests, {report['failed']} failed, {report['slowest']}")
+    assert report["failed"] == 0, report["failures"]
+    assert report["stuck"] == []
+    assert {one["state"] for one in report["ledger"]} <= {"verified", "deleted"}

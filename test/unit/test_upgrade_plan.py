@@ -116,6 +116,7 @@ def test_a_held_contract_is_told_and_done_by_a_later_run():
     assert ("confirm",) not in phases(made)
     made.run()
     assert plan(made)["nothing"]
+    assert plan(made)["pause"] in plan(made)["summary"]
     assert "glance:glance_upgrade_contract" in plan(made)["pause"]
     made.settings["glance_upgrade_contract"] = "auto"
     assert phases(made) == [("backup", "ctl1"), ("confirm",), ("contract", "ctl1"),
