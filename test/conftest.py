@@ -97,7 +97,8 @@ def _services(_engine):
 
 @pytest.fixture(scope="session")
 def _mariadb(_services):
-    return MariaDB(_services)
+    # As in production: with a binary log, ordinary users may not make triggers.
+    return MariaDB(_services, ["--log-bin"])
 
 
 @pytest.fixture(scope="session")

@@ -117,6 +117,21 @@ def test_what_is_in_use_is_named_with_the_remedy(behind, mariadb, more, words):
     assert heads(mariadb) == OLD_HEADS
 
 
+def test_triggers_are_made_without_a_change_of_the_server(behind, mariadb):
+    """Only a database of ten years ago needs some; the server has a binary log, and is strict."""
+    flag = "SELECT @@log_bin, @@log_bin_trust_function_creators"
+    assert mariadb.sql(flag) == [["1", "0"]]
+    mariadb.sql("DROP DATABASE glance; CREATE DATABASE glance CHARACTER SET utf8mb3")
+    command = ["glance-manage", "db", "upgrade", "--version", "mitaka02"]
+    code, output = behind.container.exec_run(command)
+    assert code == 0, output
+    done = phase(behind, "expand")
+    assert done["result"] is True, done
+    triggers = mariadb.sql("SELECT definer FROM information_schema.triggers")
+    assert {row[0].partition("@")[0] for row in triggers} == {"root"}
+    assert mariadb.sql(flag) == [["1", "0"]]
+
+
 def test_a_backup_brings_everything_back(behind, mariadb, backups):
     behind.ask("POST", "/v2/images", '{"name": "größe \\\\ \'\\"; --"}',
                {"Content-Type": "application/json"})  # fmt: skip

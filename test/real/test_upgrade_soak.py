@@ -1,4 +1,4 @@
-"""Upgrades of three hosts, at length: all pairs again and again, kills at every step, bad releases."""
+"""Upgrades of three hosts, at length: all pairs many times, kills at every step, bad releases."""
 
 import os
 import signal
