@@ -143,3 +143,57 @@ def test_verification_takes_the_way_of_the_users(monkeypatch, balanced, where):
     }
     ret = Asked(**functions).state.verified("It")
     assert ret["result"] is True and ret["changes"] == {} and seen == [where]
+
+
+def container_state(now, test=False, **more):
+    functions = {
+        "glance_settings.get": lambda: SETTINGS,
+        "glance_container.facts": lambda: now,
+        **more,
+    }
+    return state_module("glance_container", functions, test).started_again("It")
+
+
+STOPPED = {"state": "stopped", "name": "glance_api"}
+
+
+def test_what_runs_is_not_started_again():
+    ret = container_state({"state": "running", "name": "glance_api"})
+    assert (ret["result"], ret["changes"]) == (True, {})
+    assert container_state({"state": "absent", "name": "glance_api"})["changes"] == {}
+
+
+def test_what_was_stopped_is_started_again():
+    starts = {"glance_replace.start_again": lambda settings, name: f"{name} serves."}
+    ret = container_state(STOPPED, **starts)
+    assert ret["changes"] == {"glance_api": {"old": "stopped", "new": "running"}}
+    assert ret["comment"] == "glance_api serves."
+    ret = container_state(STOPPED, test=True)
+    assert ret["result"] is None and "would have been started again" in ret["comment"]
+
+
+def test_what_must_not_start_again_is_told():
+    def refuse(settings, name):
+        raise CommandExecutionError("Glance 2023.2 does not know the schema (x) any more.")
+
+    ret = container_state(STOPPED, **{"glance_replace.start_again": refuse})
+    assert (ret["result"], ret["changes"]) == (False, {}) and "any more" in ret["comment"]
+
+
+@pytest.mark.parametrize("any_release", [True, False])
+def test_another_release_is_for_the_upgrade_alone(any_release):
+    settings = {"glance_api_image_full": "glance-api:new", "glance_image_pull": "never"}
+    functions = {
+        "glance_settings.get": lambda: settings,
+        "glance_backend.elsewhere": lambda settings: "",
+        "glance_container.is_foreign": lambda: False,
+        "glance_engine.image": lambda reference: {"id": "sha256:1"},
+        "glance_engine.containers": lambda: [],
+        "glance_container.release_of": lambda reference, look_inside: {
+            "release": "2026.2",
+            "version": "33.0.0",
+        },
+        "glance_container.refusal": lambda containers, foreign, release: "Another release.",
+    }
+    ret = state_module("glance_container", functions).image_present("It", any_release=any_release)
+    assert ret["result"] is any_release
