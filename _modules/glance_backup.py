@@ -80,7 +80,7 @@ def make(settings, want):
     want
         Result of ``glance_container.wanted``.
 
-    Returns ``{"path", "bytes", "tables", "rows", "removed"}``. Raises CommandExecutionError.
+    Returns ``{"path", "bytes", "tables", "rows", "seconds", "removed"}``. Raises CommandExecutionError.
     """
     folder = settings["glance_backup_dir"]
     partial = os.path.join(folder, PARTIAL)
@@ -115,6 +115,7 @@ def make(settings, want):
         "bytes": os.stat(path).st_size,
         "tables": answer["tables"],
         "rows": answer["rows"],
+        "seconds": result["seconds"],
         "removed": _prune(settings),
     }
 

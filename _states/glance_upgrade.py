@@ -52,7 +52,10 @@ def backed_up(name):
             size = f"{made['tables']} tables, {made['rows']} rows, {made['bytes']} bytes"
             ret["changes"] = {made["path"]: {"old": None, "new": size}}
             ret["changes"].update({one: {"old": "kept", "new": None} for one in made["removed"]})
-            ret["comment"] = f"The database was backed up in {made['path']} ({size})."
+            ret["comment"] = (
+                f"The database was backed up in {made['path']} ({size}). It took"
+                f" {made['seconds']} seconds."
+            )
     except (CommandExecutionError, SaltInvocationError) as err:
         ret.update(result=False, changes={}, comment=str(err))
     return ret

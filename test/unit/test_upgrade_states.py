@@ -47,7 +47,14 @@ class Asked:
             "glance_backup.enough": lambda backups, found: None,
             "glance_backup.make": self._note(
                 "backup",
-                {"path": "/backups/b.sql", "bytes": 9, "tables": 2, "rows": 3, "removed": ["old"]},
+                {
+                    "path": "/backups/b.sql",
+                    "bytes": 9,
+                    "tables": 2,
+                    "rows": 3,
+                    "seconds": 1.5,
+                    "removed": ["old"],
+                },
             ),
             "glance_progress.tell": lambda *words, **_: self.told.append(words),
             **more,
