@@ -80,7 +80,8 @@ def make(settings, want):
     want
         Result of ``glance_container.wanted``.
 
-    Returns ``{"path", "bytes", "tables", "rows", "seconds", "removed"}``. Raises CommandExecutionError.
+    Returns ``{"path", "bytes", "tables", "rows", "seconds", "removed"}``. Raises
+    CommandExecutionError.
     """
     folder = settings["glance_backup_dir"]
     partial = os.path.join(folder, PARTIAL)
