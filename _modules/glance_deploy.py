@@ -117,23 +117,24 @@ def _steps(hosts, group):
 
 def _sharing(group):
     """
-    All hosts leave a mark where the images are, then all read those of the others: one after the
-    other they would wait for each other.
+    All hosts leave a mark where the images are, then all read those of the others, then all must
+    have read them: one host after the other they would wait for each other.
     """
     told = [one["sharing"] for one in group if one.get("sharing")]
     if all(all(one["hosts"].values()) for one in told if one["needed"]):
         return []
     return [
         {
-            "id": f"All hosts {what} where the images are",
+            "id": f"All hosts {what}",
             "phase": "sharing",
             "do": "function",
             "hosts": [one["id"] for one in group],
-            "fun": f"glance_sharing.{function}",
+            "fun": function,
         }
         for what, function in (
-            ("leave a mark", "write"),
-            ("read the marks of the others", "read"),
+            ("leave a mark where the images are", "glance_sharing.write"),
+            ("read the marks of the others where the images are", "glance_sharing.read"),
+            ("are proved to share the images", "glance_host.shares_images"),
         )
     ]
 

@@ -121,6 +121,25 @@ def precheck():
     return seconds
 
 
+def shares_images():
+    """
+    Make sure that this host is proved to see the images of the others, where it must be.
+
+    Returns the sentence that tells how. Raises CommandExecutionError when it is not proved.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'ctl*' glance_host.shares_images
+    """
+    runs_api = __salt__["glance_settings.get"]()["runs_api"]
+    found = __salt__["glance_sharing.verified"]()
+    if runs_api and not found["runs"]:
+        raise CommandExecutionError(found["why"])
+    return found["why"]
+
+
 # --------------------------------------------------------------------------- facts
 
 

@@ -46,6 +46,7 @@ class Host:
     """One host: `functions` is what ``__salt__`` is, `called` names what was asked to work."""
 
     def __init__(self):
+        self.sharing = {"runs": True, "why": "They share it."}
         self.now, self.ours, self.states, self.called = dict(RUNNING), [CONTAINER], {}, []
         self.functions = {
             "glance_settings.get": lambda: dict(SETTINGS),
@@ -68,7 +69,7 @@ class Host:
             "glance_api.drained_by": lambda pid: None,
             "glance_api.probe_once": lambda settings, probe: {"ok": True},
             "glance_leftovers.find": lambda settings: {"containers": [], "folders": []},
-            "glance_sharing.verified": lambda: {"shared": True},
+            "glance_sharing.verified": lambda: self.sharing,
             "glance_proof.run": lambda *_: self.called.append("proof"),
             "glance_schema.look": lambda *_: self.called.append("look"),
             "glance_schema.refusal": lambda *_: None,
@@ -175,6 +176,15 @@ def test_a_new_password_for_keystone_need_not_work_yet(host, monkeypatch):
 def test_a_host_without_the_api_needs_no_precheck(host, key):
     host.functions["glance_settings.get"] = lambda: {**SETTINGS, key: False}
     assert glance_host.precheck() == {} and host.called == []
+
+
+def test_images_that_are_not_proved_to_be_shared_are_told(host):
+    assert glance_host.shares_images() == "They share it."
+    host.sharing = {"runs": False, "why": "ctl1 has not read it."}
+    with pytest.raises(CommandExecutionError, match="ctl1 has not read it"):
+        glance_host.shares_images()
+    host.functions["glance_settings.get"] = lambda: {**SETTINGS, "runs_api": False}
+    assert glance_host.shares_images() == "ctl1 has not read it.", "it needs no images"
 
 
 def test_an_image_that_may_not_be_pulled_is_told(host):
