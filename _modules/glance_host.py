@@ -213,7 +213,9 @@ def _dry_run(found, saltenv):
                 found["faults"].append(one["comment"])
         elif one["result"] is None or one["changes"]:
             found["would"].append(one["__id__"])
-    found["change"] = bool(found["would"])
+    # What a registry has behind a name is known only when it is pulled.
+    may_be_new = found["settings"]["glance_image_pull"] == "always" and found["runs_api"]
+    found["change"] = bool(found["would"] or may_be_new)
 
 
 # --------------------------------------------------------------------------- precheck

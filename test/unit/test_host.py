@@ -124,6 +124,11 @@ def test_what_state_apply_would_change_decides_a_deploy(host):
     assert found["change"] is True and found["would"] == ["State 2"]
 
 
+def test_an_image_that_is_always_pulled_may_always_be_a_new_one(host):
+    host.functions["glance_settings.get"] = lambda: {**SETTINGS, "glance_image_pull": "always"}
+    assert glance_host.facts(changes=True)["change"] is True
+
+
 def test_what_state_apply_would_refuse_is_a_fault_once(host):
     host.states = {
         "a_|-": state(1, False, "The image is of another release."),
