@@ -270,16 +270,15 @@ def _database(settings):
 
 
 def _keystone(settings):
+    """Where Glance is registered by us, its user may still be to come, or its password."""
     if not settings["keystone"]:
         return
-    made_first = settings["glance_keystone_register"] and (
-        settings["update_keystone_service_user_passwords"]
-        or __salt__["glance_container.facts"]()["state"] == "absent"
-    )
-    if made_first:
-        __salt__["glance_http.keystone"](settings, "GET", "", timeout=REACH)
+    if not settings["glance_keystone_register"]:
+        __salt__["glance_http.login"](settings, REACH)
+    elif settings["minion_id"] == settings["schema_host"]:
+        __salt__["glance_identity.compare"](settings)
     else:
-        __salt__["glance_http.project"](settings, REACH, renew=True)
+        __salt__["glance_http.keystone"](settings, "GET", "", timeout=REACH)
 
 
 def _reach(host, port, what, key):

@@ -122,7 +122,7 @@ def at(settings, url):
     }
 
 
-def project(settings, timeout=30, renew=False):
+def project(settings, timeout=30):
     """
     The id of the service user's project; None without Keystone. Fetches the token if needed.
 
@@ -130,12 +130,30 @@ def project(settings, timeout=30, renew=False):
         Settings of ``glance_settings.get``.
     timeout
         Seconds for each wait on the network.
-    renew
-        Ask for a new token whatever is known, to find out whether the user and its password work.
 
     Raises CommandExecutionError with one sentence when Keystone gives no token.
     """
-    return _token(settings, timeout, renew)["project"] if settings["keystone"] else None
+    return _token(settings, timeout)["project"] if settings["keystone"] else None
+
+
+def login(settings, timeout=30):
+    """
+    Log in to Keystone as Glance's service user does, and tell what it gets. The requests that
+    follow use the same token.
+
+    settings
+        Settings of ``glance_settings.get``.
+    timeout
+        Seconds for each wait on the network.
+
+    Returns ``{"roles": names, "catalog": services with their endpoints, as Keystone lists them}``.
+    Raises CommandExecutionError with one sentence when Keystone gives no token.
+    """
+    told = _token(settings, timeout, renew=True)["told"]
+    return {
+        "roles": [role["name"] for role in told.get("roles", [])],
+        "catalog": told.get("catalog", []),
+    }
 
 
 def keystone(
@@ -279,7 +297,11 @@ def _token(settings, timeout, renew=False):
     answer = _ask_keystone(settings, timeout)
     told = json.loads(answer["body"])["token"]
     _tokens.clear()
-    _tokens[key] = {"id": answer["headers"]["X-Subject-Token"], "project": told["project"]["id"]}
+    _tokens[key] = {
+        "id": answer["headers"]["X-Subject-Token"],
+        "project": told["project"]["id"],
+        "told": told,
+    }
     return {**_tokens[key], "fresh": True}
 
 

@@ -1,11 +1,11 @@
 """
 Glance in Keystone: service, endpoints, region, project, user, role.
 
-Looking is a few requests of the minion itself, so that a run without changes stays short and
-``test=True`` tells the truth. What is missing or differs becomes a list of steps (pure), which
-openstacksdk takes in a one-shot container of the image: no library is needed on the minion, and
-no password leaves a mounted file. Names and defaults are those of Kolla-Ansible's
-``service-ks-register``.
+Glance's own login tells whether all is well: its token comes with the roles and the catalog, and
+the checks that follow need it anyway. Only when it does not, the administrator looks; what is
+missing or differs becomes a list of steps (pure), which openstacksdk takes in a one-shot container
+of the image: no library is needed on the minion, and no password leaves a mounted file. Names and
+defaults are those of Kolla-Ansible's ``service-ks-register``.
 """
 
 import json
@@ -17,7 +17,8 @@ from salt.exceptions import CommandExecutionError
 __virtualname__ = "glance_identity"
 
 #: What Kolla-Ansible registers Glance as (glance_ks_services, glance_ks_users).
-SERVICE = {"name": "glance", "type": "image", "description": "Openstack Image", "enabled": True}
+SERVICE = {"name": "glance", "type": "image", "enabled": True}
+DESCRIPTION = "Openstack Image"
 PROJECT, ROLE = "service", "admin"
 
 REGISTER_TIMEOUT = 300  # seconds that the one-shot container may take
@@ -54,6 +55,31 @@ def wanted(settings):
     }
 
 
+def is_as_wanted(want, login):
+    """
+    Whether a login of Glance's user shows all that Keystone has to hold. Pure.
+
+    want
+        Result of :py:func:`wanted`.
+    login
+        Result of ``glance_http.login``; its catalog holds what is enabled.
+    """
+    service = want["service"]
+    services = [one for one in login["catalog"] if one["type"] == service["type"]]
+    if len(services) != 1 or services[0]["name"] != service["name"]:
+        return False
+    urls = {interface: [url] for interface, url in want["endpoints"].items()}
+    found = {
+        interface: [
+            one["url"]
+            for one in services[0]["endpoints"]
+            if (one["interface"], one["region_id"]) == (interface, want["region"])
+        ]
+        for interface in urls
+    }
+    return found == urls and want["role"] in login["roles"]
+
+
 def plan(want, found):
     """
     What is to be done in Keystone, in order. Pure.
@@ -74,7 +100,13 @@ def plan(want, found):
     service, region = want["service"], want["region"]
     if not found["region"]:
         made.step(f"region {region}", None, "created", "create_region", {"id": region})
-    made.ensure("service", f"service {service['name']}", found["services"], service)
+    made.ensure(
+        "service",
+        f"service {service['name']}",
+        found["services"],
+        service,
+        {"description": DESCRIPTION},
+    )
     for interface, url in want["endpoints"].items():
         place = {"interface": interface, "region_id": region}
         same = [one for one in found["endpoints"] if place.items() <= one.items()]
@@ -110,7 +142,7 @@ def plan(want, found):
 
 def compare(settings):
     """
-    Look into Keystone and tell what is to be done there; changes nothing.
+    Find out what is to be done in Keystone; changes nothing.
 
     settings
         Result of ``glance_settings.get``.
@@ -119,7 +151,13 @@ def compare(settings):
     answer, refuses its administrator, or may not be changed as it is.
     """
     want = wanted(settings)
-    result = plan(want, _look(settings, want))
+    try:
+        login = __salt__["glance_http.login"](settings)
+    except CommandExecutionError:
+        login = None  # The administrator finds out why.
+    if login and is_as_wanted(want, login):
+        return {"steps": [], "changes": {}, "ids": {}, "refusal": None}
+    result = plan(want, _look(settings, want, password_works=login is not None))
     if result["refusal"]:
         raise CommandExecutionError(result["refusal"])
     return result
@@ -163,7 +201,7 @@ def wait_until_registered(settings):
     deadline = time.monotonic() + seconds
     while True:
         try:
-            __salt__["glance_http.project"](settings, renew=True)
+            __salt__["glance_http.login"](settings)
             return
         except CommandExecutionError as err:
             if time.monotonic() > deadline:
@@ -273,7 +311,7 @@ def _through(settings):
     return f"keystone_{settings['openstack_interface']}_url"
 
 
-def _look(settings, want):
+def _look(settings, want, password_works):
     admin = _Admin(settings)
     found = {
         "region": admin.there(f"/regions/{_quoted(want['region'])}"),
@@ -291,32 +329,20 @@ def _look(settings, want):
     if all(found[kind] for kind in kinds):
         ids = "/".join(f"{kind}/{found[kind][0]['id']}" for kind in kinds)
         found["granted"] = admin.there(f"/{ids}")
-    if found["users"]:
-        found["password"] = _password_works(settings, found)
+    if found["users"] and found["users"][0]["enabled"]:
+        # Of a disabled user nobody can tell.
+        found["password"] = password_works or _password_works(settings, found["users"][0])
     return found
 
 
-def _password_works(settings, found):
-    """Whether Keystone takes the user's password; of a disabled user nobody can tell."""
-    if not found["users"][0]["enabled"]:
-        return None
-    try:
-        # As Glance itself logs in; the checks that follow use the same token.
-        __salt__["glance_http.project"](settings, renew=True)
-        return True
-    except CommandExecutionError:
-        # It may be the role alone that is missing.
-        user = {
-            "id": found["users"][0]["id"],
-            "password": settings["glance_keystone_password"],
-        }
-        body = {"auth": {"identity": {"methods": ["password"], "password": {"user": user}}}}
-        answer = __salt__["glance_http.keystone"](
-            settings, "POST", "/auth/tokens", body, through=_through(settings)
-        )
-        if answer["status"] not in (201, 401):
-            raise
-        return answer["status"] == 201
+def _password_works(settings, user):
+    """Whether it is the user's password; a login of Glance fails without its role, too."""
+    login = {"id": user["id"], "password": settings["glance_keystone_password"]}
+    body = {"auth": {"identity": {"methods": ["password"], "password": {"user": login}}}}
+    answer = __salt__["glance_http.keystone"](
+        settings, "POST", "/auth/tokens", body, through=_through(settings)
+    )
+    return answer["status"] == 201
 
 
 def _quoted(text):

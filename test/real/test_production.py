@@ -106,9 +106,7 @@ def test_a_failing_run_tells_no_secret_either(production):
 def test_a_wrong_keystone_password_is_caught_before_the_switch(production):
     """The health check stays 200 with it; only a request that needs a token shows it."""
     before = production.container().id
-    failed = production.apply(
-        glance_keystone_password="not the one", glance_keystone_register="no"
-    )
+    failed = production.apply(glance_keystone_password="not the one", glance_keystone_register="no")
     assert list(failed.failed)[0] == "Glance API runs"
     assert "Keystone" in failed.failed["Glance API runs"]
     assert "went on serving" in failed.failed["Glance API runs"]

@@ -59,8 +59,9 @@ class Watched:
         return self.call("state.apply", sls, level=level, test=test)
 
     def ask(self, method, path, data=None, kind="application/json"):
-        """One request with a real token; status and body."""
-        token = self.keystone.token("glance", CANARIES["glance_keystone_password"], "service")
+        """One request with a real token of Glance's own user; status and body."""
+        user = self.base.get("glance_keystone_user", "glance")
+        token = self.keystone.token(user, self.base["glance_keystone_password"], "service")
         request = urllib.request.Request(
             self.url + path,
             data=data,
@@ -135,9 +136,7 @@ class Place:
         self.keystone.remove_glance()
         self.engine.reset()
         self.call = SaltCall(self.engine.url).__enter__()
-        made = Watched(
-            self.engine, self.call, self.mariadb, self.keystone, self.image, self.folder
-        )
+        made = Watched(self.engine, self.call, self.mariadb, self.keystone, self.image, self.folder)
         with Watch(self.engine) as watch:
             made.first = made.apply(level="trace")
         made.watched = watch.seen

@@ -22,7 +22,8 @@ SETTINGS = {
     "use_preconfigured_databases": False,
     "keystone": True,
     "glance_keystone_register": True,
-    "update_keystone_service_user_passwords": False,
+    "minion_id": "ctl1",
+    "schema_host": "ctl1",
 }
 LABELS = {"glance.url": SETTINGS["self_url"], "glance.release": "2026.2"}
 RUNNING = {
@@ -73,7 +74,8 @@ class Host:
             "glance_proof.run": lambda *_: self.called.append("proof"),
             "glance_schema.look": lambda *_: self.called.append("look"),
             "glance_schema.refusal": lambda *_: None,
-            "glance_http.project": lambda *_, **__: self.called.append("login"),
+            "glance_http.login": lambda *_, **__: self.called.append("login"),
+            "glance_identity.compare": lambda *_, **__: self.called.append("compare"),
             "glance_http.keystone": lambda *_, **__: self.called.append("keystone"),
             "state.apply": lambda *_, **__: self.states,
         }
@@ -160,21 +162,29 @@ def test_a_faulty_pillar_and_an_engine_that_is_away_are_faults(host):
 def test_the_precheck_of_a_change_asks_with_glances_own_credentials(host):
     host.now["spec"] = "bbbb"
     assert set(glance_host.precheck()) == {"image", "configuration", "database", "Keystone"}
-    assert host.called == ["proof", "look", "login"]
+    assert host.called == ["proof", "look", "compare"]
 
 
 def test_the_precheck_of_a_fresh_host_only_reaches_what_is_not_made_yet(host):
     host.now = {"state": "absent", "leftovers": []}
     glance_host.precheck()
-    assert host.called == ["proof", ("reach", "fd00::9", 3306), "keystone"]
+    assert host.called == ["proof", ("reach", "fd00::9", 3306), "compare"]
 
 
-def test_a_new_password_for_keystone_need_not_work_yet(host, monkeypatch):
+@pytest.mark.parametrize(
+    ("more", "asked"),
+    [
+        ({}, "compare"),
+        ({"schema_host": "ctl0"}, "keystone"),
+        ({"glance_keystone_register": False}, "login"),
+    ],
+)
+def test_keystone_is_asked_as_far_as_it_can_know_glance(host, more, asked):
+    """A new user, or its new password, is registered by the first host before it is needed."""
     host.now["spec"] = "bbbb"
-    rotating = {**SETTINGS, "update_keystone_service_user_passwords": True}
-    host.functions["glance_settings.get"] = lambda: rotating
+    host.functions["glance_settings.get"] = lambda: {**SETTINGS, **more}
     glance_host.precheck()
-    assert host.called[-1] == "keystone"
+    assert host.called[-1] == asked
 
 
 @pytest.mark.parametrize("key", ["enable_glance", "runs_api"])

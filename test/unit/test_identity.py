@@ -96,6 +96,7 @@ def test_a_new_keystone_gets_what_kolla_registers():
         "assign_project_role_to_user",
     ]
     assert made["ids"] == {}
+    assert made["steps"][1]["with"]["description"] == "Openstack Image"
     user = made["steps"][5]["with"]
     assert user["password"] == "{password}", "the order holds it, not the plan"
     assert user["default_project_id"] == "{project}"
@@ -121,12 +122,12 @@ def test_what_differs_is_changed_and_told():
     found = whole()
     found["endpoints"][0]["url"] = "http://10.0.0.1:9292"
     found["endpoints"][1]["enabled"] = False
-    found["services"][0]["description"] = "Images"
+    found["services"][0]["enabled"] = False
     found["users"][0]["enabled"] = False
     found["password"] = None
     made = plan(found)
     assert made["changes"] == {
-        "service glance": {"old": "Images", "new": "Openstack Image"},
+        "service glance": {"old": "disabled", "new": "enabled"},
         "internal endpoint in RegionOne": {
             "old": "http://10.0.0.1:9292",
             "new": "http://10.0.0.9:9292",
@@ -202,7 +203,7 @@ class Keystone:
     """Answers of a Keystone, by the beginning of METHOD and path."""
 
     def __init__(self, **answers):
-        self.asked, self.logins = [], True
+        self.asked, self.login_of_glance = [], None
         self.answers = {
             "POST /auth/tokens": (201, {}),
             "GET /regions/RegionOne": (200, {}),
@@ -219,21 +220,60 @@ class Keystone:
         text = "" if told is None else json.dumps(told)
         return {"status": status, "body": text, "headers": {"X-Subject-Token": "t1"}}
 
-    def project(self, _settings, renew=False):
-        assert renew, "a token in memory proves nothing"
-        if not self.logins:
+    def login(self, _settings):
+        if not self.login_of_glance:
             raise CommandExecutionError("Keystone refuses user glance.")
-        return "p1"
+        return self.login_of_glance
 
 
 def compare(monkeypatch, keystone, **more):
-    salt = {"glance_http.keystone": keystone.ask, "glance_http.project": keystone.project}
+    salt = {"glance_http.keystone": keystone.ask, "glance_http.login": keystone.login}
     monkeypatch.setattr(glance_identity, "__salt__", salt, raising=False)
     return glance_identity.compare(settings(**more))
 
 
+def login(**more):
+    """What Keystone tells Glance's user when all is as wanted."""
+    image = {"name": "glance", "type": "image", "endpoints": whole()["endpoints"]}
+    keystone = {"name": "keystone", "type": "identity", "endpoints": []}
+    return {"roles": ["reader", "admin"], "catalog": [keystone, image], **more}
+
+
+def test_the_login_of_glance_tells_that_all_is_as_wanted(monkeypatch):
+    keystone = Keystone()
+    keystone.login_of_glance = login()
+    assert compare(monkeypatch, keystone)["changes"] == {}
+    assert keystone.asked == [], "the administrator is not needed"
+
+
+def without(number):
+    image = login()["catalog"][1]
+    kept = [one for index, one in enumerate(image["endpoints"]) if index != number]
+    return [{**image, "endpoints": kept}]
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        login(roles=["member"]),
+        login(catalog=[]),
+        login(catalog=[*login()["catalog"], {"name": "b", "type": "image", "endpoints": []}]),
+        login(catalog=[{**login()["catalog"][1], "name": "images"}]),
+        login(catalog=without(0)),
+        login(catalog=without(1)),
+    ],
+)
+def test_anything_else_is_a_case_for_the_administrator(told):
+    want = glance_identity.wanted(settings())
+    assert glance_identity.is_as_wanted(want, login())
+    assert not glance_identity.is_as_wanted(want, told)
+    other = glance_identity.wanted(settings(openstack_region_name="RegionTwo"))
+    assert not glance_identity.is_as_wanted(other, login())
+
+
 def test_looking_takes_few_requests_and_the_administrators_token(monkeypatch):
     keystone = Keystone()
+    keystone.login_of_glance = login(catalog=[])
     assert compare(monkeypatch, keystone)["changes"] == {}
     assert len(keystone.asked) == 8
     assert {token for _, _, _, token, _ in keystone.asked[1:]} == {"t1"}
@@ -249,9 +289,9 @@ def test_the_public_interface_on_request(monkeypatch):
 
 def test_a_lacking_role_is_no_wrong_password(monkeypatch):
     keystone = Keystone(**{"HEAD /projects/p1/users/u1/roles/r1": (404, None)})
-    keystone.logins = False
     made = compare(monkeypatch, keystone)
     assert list(made["changes"]) == ["role admin of glance in project service"]
+    assert [path for _, path, *_ in keystone.asked].count("/auth/tokens") == 2
 
 
 @pytest.mark.parametrize(
