@@ -7,6 +7,9 @@ SUITE=bookworm
 BASE_PACKAGES=python3,ca-certificates,sudo,curl,python3-yaml,dumb-init
 # Kolla's image has the client libraries of Ceph; the variants RELEASE-stores do, too.
 STORES_PACKAGES=$BASE_PACKAGES,python3-rados,python3-rbd
+# For a uWSGI that can serve TLS; the one from a wheel cannot.
+UWSGI=2.0.31
+UWSGI_PACKAGES=$BASE_PACKAGES,gcc,libc6-dev,python3-dev,libssl-dev
 BUILD=$TESTBED_SRC/build
 . "$TESTBED_SRC/recipes_stores.sh"
 RUN=(--network host -v "$TESTBED/build:/mnt:ro" -v "$TESTBED/cache/uv:/media")
@@ -33,6 +36,12 @@ describe() {
       describe_venv keystone
       IMAGE=keystone:30.0.0
       KEY=$(hash_of "$VENV" "$BUILD/keystone.sh")
+      ;;
+    *-tls)
+      describe "${1%-tls}"
+      PLAIN=$IMAGE
+      IMAGE=$PLAIN-tls
+      KEY=$(hash_of "$KEY" "$UWSGI" "$UWSGI_PACKAGES" "$BUILD"/{uwsgi,tls}.sh)
       ;;
     *)
       read -r RELEASE VERSION KOLLA PINS < <(grep "^${1%-stores} " "$TESTBED_SRC/releases.txt") ||
@@ -70,6 +79,11 @@ build() {
       step "image: $IMAGE" layer "$VENV" "$IMAGE" "$KEY" keystone.sh "" "USER keystone" \
         "${KOLLA_START[0]}" 'CMD ["start-keystone","127.0.0.1","5000"]'
       ;;
+    *-tls)
+      build "${1%-tls}"
+      describe "$1"
+      step "image: $IMAGE" tls_layer
+      ;;
     *)
       build_venv
       step "image: $IMAGE" glance_layer
@@ -100,6 +114,19 @@ glance_layer() {
   source_of "$VERSION"
   layer "$VENV" "$IMAGE" "$KEY" glance.sh "$VERSION $KOLLA" "USER glance" "${KOLLA_START[@]}" \
     "LABEL name=glance-api" "LABEL kolla_version=$KOLLA" "LABEL build-date=20261101"
+}
+
+# A Glance image with a uWSGI that was compiled against OpenSSL, in an image made for that.
+tls_layer() {
+  local made
+  rootfs "uwsgi-build:$KEY" "$KEY" "$UWSGI_PACKAGES" true
+  layer "uwsgi-build:$KEY" "uwsgi-made:$KEY" "$KEY" uwsgi.sh "$UWSGI"
+  made=$(on 0 create "uwsgi-made:$KEY" none)
+  rm -rf "$TESTBED/build/uwsgi"
+  on 0 cp "$made:/opt/uwsgi" "$TESTBED/build/uwsgi"
+  on 0 rm "$made"
+  on 0 rmi "uwsgi-made:$KEY" "uwsgi-build:$KEY"
+  layer "$PLAIN" "$IMAGE" "$KEY" tls.sh "" "USER glance" "${KOLLA_START[@]}"
 }
 
 # Glance's source, of which the image gets the etc folder; pip finds it by the machine's settings.
