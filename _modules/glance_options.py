@@ -344,7 +344,9 @@ def _uwsgi(settings):
             "wsgi-manage-chunked-input": True,
         }
     )
-    if settings.get("kolla_enable_tls_internal") and settings.get("openstack_cacert"):
+    encrypted = settings.get("kolla_enable_tls_internal") or settings["api_scheme"] == "https"
+    if encrypted and settings.get("openstack_cacert"):
+        # Hosts ask each other for staged data by worker_self_reference_url, too.
         cafile = settings["openstack_cacert"]
         section["env"] = [f"REQUESTS_CA_BUNDLE={cafile}", f"SSL_CERT_FILE={cafile}"]
     return section

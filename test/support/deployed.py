@@ -7,6 +7,7 @@ that database, which the formula finds and takes as it is.
 import copy
 import http.client
 import io
+import ssl
 import tarfile
 import threading
 import time
@@ -73,7 +74,18 @@ class Deployed:
 
     @property
     def url(self):
-        return f"http://{join(self.address, self.port)}"
+        return f"{'https' if self._tls else 'http'}://{join(self.address, self.port)}"
+
+    @property
+    def _tls(self):
+        """What to check the API's certificate with: the CAs in pillar alone; None without TLS."""
+        if not self.pillar.get("glance_enable_tls_backend"):
+            return None
+        return ssl.create_default_context(cadata=self._authorities)
+
+    @property
+    def _authorities(self):
+        return "\n".join(self.pillar["glance_ca_certificates"].values())
 
     def change(self, **pillar):
         """Edit the pillar without applying it; None takes a key out."""
@@ -127,7 +139,11 @@ class Deployed:
     def ask(self, method, path, body=None, headers=None, timeout=10):
         """Return (status, body) of a request; (0, reason) when there is no answer."""
         headers = {**({"X-Auth-Token": self.token} if self.token else {}), **(headers or {})}
-        connection = http.client.HTTPConnection(self.address, self.port, timeout=timeout)
+        where, tls = (self.address, self.port), self._tls
+        if tls:
+            connection = http.client.HTTPSConnection(*where, timeout=timeout, context=tls)
+        else:
+            connection = http.client.HTTPConnection(*where, timeout=timeout)
         try:
             connection.request(method, path, body, headers)
             answer = connection.getresponse()
@@ -143,6 +159,10 @@ class Deployed:
             file = self.salt.minion.root / "token"
             file.write_text(self.token, encoding="utf8")
             options.setdefault("token_file", file)
+        if self._tls:
+            file = self.salt.minion.root / "cas"
+            file.write_text(self._authorities, encoding="ascii")
+            options.setdefault("cafile", file)
         options.setdefault("web", f"{session.address(WEB_HOST)}:{WEB_PORT}")
         return LoadProcess(self.url, **options)
 

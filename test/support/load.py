@@ -30,6 +30,7 @@ import json
 import os
 import random
 import signal
+import ssl
 import sys
 import time
 from pathlib import Path
@@ -80,10 +81,13 @@ class Load:
         headers |= IDENTITY if options.identity else {}
         patience = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=options.timeout)
         common = {"base_url": options.url, "headers": headers, "timeout": patience}
+        tls = ssl.create_default_context(cafile=options.cafile) if options.cafile else True
         self.new = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(force_close=True, limit=0), **common
+            connector=aiohttp.TCPConnector(force_close=True, limit=0, ssl=tls), **common
         )
-        self.kept = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), **common)
+        self.kept = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=tls), **common
+        )
 
     # One request
 
@@ -426,6 +430,7 @@ def parse(arguments):
     parser.add_argument("--grace", type=float, default=90, help="seconds for what is in flight")
     parser.add_argument("--web", default="127.0.0.1:18080", help="own web server for web-download")
     parser.add_argument("--token-file", help="file with a token for X-Auth-Token")
+    parser.add_argument("--cafile", help="file with the CA of an https address")
     parser.add_argument("--identity", action="store_true", help="say who asks, by headers")
     parser.add_argument("--status", help="file that tells the state five times a second")
     parser.add_argument("--report", help="file for the report")

@@ -1,8 +1,6 @@
 """The HTTP client: addresses, TLS, probe ports, tokens, and one sentence for each failure."""
 
 import contextlib
-import datetime
-import ipaddress
 import os
 import re
 import socket
@@ -13,6 +11,7 @@ import pytest
 from salt.exceptions import CommandExecutionError
 
 import glance_http
+from support.authority import Authority
 from support.fake_api import PASSWORD, PROJECT, TOKEN, FakeApi, html, serve
 
 pytestmark = pytest.mark.one_host
@@ -138,42 +137,10 @@ def test_a_probe_without_root(trial, monkeypatch):
 
 
 def authority(tmp_path, name):
-    """A CA and a certificate for 127.0.0.1 that it signed; the paths of both."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    now = datetime.datetime.now(datetime.timezone.utc)
-    ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    ca_name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-
-    def certificate(subject, public, extension):
-        return (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(ca_name)
-            .public_key(public)
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(days=1))
-            .not_valid_after(now + datetime.timedelta(days=1))
-            .add_extension(extension, critical=False)
-            .sign(ca_key, hashes.SHA256())
-            .public_bytes(serialization.Encoding.PEM)
-        )
-
-    ca = certificate(ca_name, ca_key.public_key(), x509.BasicConstraints(ca=True, path_length=None))
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "node")])
-    address = x509.IPAddress(ipaddress.ip_address("127.0.0.99"))  # not where it is asked
-    leaf = certificate(subject, key.public_key(), x509.SubjectAlternativeName([address]))
-    (tmp_path / f"{name}.crt").write_bytes(ca)
-    (tmp_path / f"{name}.pem").write_bytes(
-        leaf
-        + key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
+    """A CA, and a certificate that it signed for another address; the paths of both."""
+    made = Authority(name)
+    (tmp_path / f"{name}.crt").write_text(made.certificate)
+    (tmp_path / f"{name}.pem").write_text("".join(made.issue("127.0.0.99")))
     return str(tmp_path / f"{name}.crt"), str(tmp_path / f"{name}.pem")
 
 
