@@ -418,11 +418,31 @@ def _warnings(settings):
             for key in settings["given"]
             if key.startswith("glance_cache_") and key != "glance_cache_remove_data"
         ]
+    if settings["keystone"]:
+        found += _encryption(settings)
     if settings["keystone"] and not settings["memcached_servers"]:
         found.append(
             "glance:memcached_servers is empty: every process asks Keystone again for every token."
         )
     return found
+
+
+def _encryption(settings):
+    """What the OpenStack Security Guide asks (Check-Image-04), and what it takes."""
+    url = settings["keystone_internal_url"]
+    if url.startswith("http:"):
+        return [
+            f"Keystone is asked at {url} (glance:keystone_internal_url), so passwords and tokens go"
+            " over the network unencrypted; https is what the OpenStack Security Guide asks"
+            " (Check-Image-04)."
+        ]
+    if settings["glance_ca_certificates"] and not settings["openstack_cacert"]:
+        return [
+            "glance:openstack_cacert is empty: glance_ca_certificates go into the CA bundle of the"
+            " container, which Python libraries use only if it is named there, such as"
+            " /etc/ssl/certs/ca-certificates.crt on Debian."
+        ]
+    return []
 
 
 _RULES = (

@@ -181,6 +181,9 @@ def test_production_of_kolla_globals():
     )
     assert settings["enable_haproxy"] is True
     assert settings["warnings"] == [
+        "Keystone is asked at http://10.0.0.9:5000 (glance:keystone_internal_url), so passwords and"
+        " tokens go over the network unencrypted; https is what the OpenStack Security Guide asks"
+        " (Check-Image-04).",
         "glance:memcached_servers is empty: every process asks Keystone again for every token."
     ]
 
@@ -463,6 +466,16 @@ def test_files_take_the_place_of_their_names():
             {"glance_show_image_direct_url": "yes"},
             "glance:glance_show_image_direct_url is on: users see where images are stored, which "
             "helps with ceph only and not with file.",
+        ),
+        (
+            {
+                **PRODUCTION,
+                "kolla_enable_tls_internal": "yes",
+                "glance_ca_certificates": {"own.crt": "-----BEGIN CERTIFICATE-----\n"},
+            },
+            "glance:openstack_cacert is empty: glance_ca_certificates go into the CA bundle of the"
+            " container, which Python libraries use only if it is named there, such as"
+            " /etc/ssl/certs/ca-certificates.crt on Debian.",
         ),
     ],
 )
