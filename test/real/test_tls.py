@@ -98,9 +98,10 @@ def test_a_new_certificate_is_taken_without_an_outage(glance, authority):
         comment = glance.edit(kolla_tls_backend_cert=certificate, kolla_tls_backend_key=key)
         load.wait(requests=REQUESTS)
         report = load.stop()
-    assert "hand" in comment, comment
+    print(comment, {key: report[key] for key in ("seconds", "requests", "slowest", "slow")})
     assert report["failures"] == [], report["failures"][:5]
     assert report["requests"] >= REQUESTS
-    assert {entry["state"] for entry in report["ledger"]} == {"deleted"}, report["ledger"][:5]
+    assert {entry["state"] for entry in report["ledger"]} <= {"deleted", "verified"}
+    assert report["stuck"] == []
     assert glance.container.id != before
     assert served(glance.address, glance.port) == certificate
