@@ -254,7 +254,6 @@ def _ask(client, hosts, fun, arg=(), kwarg=None, timeout=PATIENCE):
         arg=arg,
         kwarg=kwarg,
         timeout=timeout,
-        gather_job_timeout=ANSWER,
         tgt_type="list",
         full_return=True,
     )

@@ -130,6 +130,8 @@ class Master:
                 "open_mode": True,
                 "worker_threads": 4,
                 "timeout": 60,
+                # A busy machine is slow to say that it still works.
+                "gather_job_timeout": 60,
                 "file_roots": {"base": [str(session.ROOT)]},
                 "pillar_roots": {"base": [str(self.pillar_root)]},
             },
