@@ -35,6 +35,14 @@ def pytest_collection_modifyitems(config, items):
             items[:] = [item for item in items if not item.get_closest_marker("soak")]
 
 
+@pytest.fixture(autouse=True)
+def _restart_event_listener():
+    """In place of that of pytest-salt-factories, which starts its event server for every test.
+
+    Only tests with Salt daemons need one, and have it by ``salt_factories``.
+    """
+
+
 @pytest.fixture(scope="session")
 def address():
     """A function: number of a simulated host -> loopback address of this session."""
