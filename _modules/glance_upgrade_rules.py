@@ -27,7 +27,7 @@ def refusals(facts, method, parts=None):
         Functions by name; those of Salt by default.
     """
     parts = __salt__ if parts is None else parts
-    found = _lock(facts) + _hosts(facts)
+    found = _lock(facts, parts) + _hosts(facts)
     if found:
         return found  # nothing can be said about hosts of which nothing is known
     rollback = facts["mode"] == "rollback"
@@ -39,14 +39,11 @@ def refusals(facts, method, parts=None):
     return found
 
 
-def _lock(facts):
+def _lock(facts, parts):
     lock = facts["lock"]
     if not lock or lock["dead"]:
         return []
-    return [
-        f"Another run is in progress: {lock['owner']}, since {lock['since']}; wait for its end (its"
-        f" lock ends {lock['expires']} at the latest)."
-    ]
+    return [parts["glance_lock.sentence"](lock)]
 
 
 def _hosts(facts):

@@ -4,6 +4,7 @@ Every step can be cut at any point of it; what it leaves is what the real one wo
 """
 
 import glance_advisories
+import glance_lock
 import glance_releases
 import glance_upgrade
 import glance_upgrade_rules
@@ -12,6 +13,7 @@ PARTS = {
     "glance_releases.step": glance_releases.step,
     "glance_releases.first_step": glance_releases.first_step,
     "glance_advisories.of": glance_advisories.of,
+    "glance_lock.sentence": glance_lock.sentence,
     "glance_upgrade_rules.refusals": lambda facts, method: glance_upgrade_rules.refusals(
         facts, method, PARTS
     ),

@@ -4,6 +4,7 @@ import re
 import threading
 import time
 
+from glance_api import DRAIN_FILE
 from support.bad_images import EXITS
 from support.deployed import LABEL
 
@@ -133,7 +134,7 @@ def left_over(cluster):
         every = host.engine.client.containers.list(all=True)
         found += [(host.id, one.name) for one in every if one.name != "glance_api"]
         for one in host.engine.client.containers.list(filters={"label": LABEL}):
-            code = one.exec_run(["test", "-e", "/tmp/healthcheck_disable"]).exit_code
+            code = one.exec_run(["test", "-e", DRAIN_FILE]).exit_code
             found += [(host.id, "drained")] if code == 0 else []
     return found
 
