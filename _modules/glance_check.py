@@ -98,7 +98,8 @@ def no_worse(settings, probe=False):
     """
     Make sure that a container that is about to take over can use all stores that work now.
 
-    A store that fails in the container in charge, too, is no reason to stay with that one.
+    A store that fails in the container in charge, too, is no reason to stay with that one; a new
+    store is, when it does not work.
 
     settings, probe
         As for :py:func:`deep`.
@@ -113,7 +114,10 @@ def no_worse(settings, probe=False):
     found = stores(settings, others, probe)
     lost, before = dict(found["broken"]), {}
     if lost and probe:
-        before = {name: lost.pop(name) for name in stores(settings, list(lost))["broken"]}
+        answer = _call(settings, "stores", "GET", "/v2/info/stores", 200, False, STORE_TIMEOUT)
+        there = {one["id"] for one in json.loads(answer["body"])["stores"]}
+        again = stores(settings, [name for name in lost if name in there])
+        before = {name: lost.pop(name) for name in again["broken"]}
     if lost:
         error = CommandExecutionError("\n".join(lost.values()))
         error.reason = ", ".join(lost)  # all else works, so the container's own words tell no more

@@ -17,6 +17,7 @@ __virtualname__ = "glance_container"
 NAME = "glance_api"
 ENDING = "_ending"  # end of the name of a container that was told to stop
 CONFIG_MOUNT = "/var/lib/kolla/config_files/"
+S3_CA_FILE_SINCE = "2024.1"  # before that, the library of S3 is told by the environment
 SERVICE_LABEL, SERVICE = "glance.service", "api"
 
 # Labels on our containers; none of them is a secret.
@@ -48,7 +49,7 @@ def wanted(settings, image, config_digest):
     """
     spec = {
         "image": settings["glance_api_image_full"],
-        "environment": _environment(settings),
+        "environment": _environment(settings, image["release"]),
         "volumes": _volumes(settings),
         "network_mode": "host",
         "privileged": settings["needs_privileged"],
@@ -422,15 +423,21 @@ def _start(containers):
     }
 
 
-def _environment(settings):
-    vsphere = any(store["type"] == "vsphere" for store in settings["stores"])
+def _environment(settings, release):
+    stores = {store["type"]: store for store in settings["stores"]}
+    more = {}
+    if "vsphere" in stores:
+        # glance_configuration puts a second name for VMware's driver there.
+        more["PYTHONPATH"] = "/etc/glance/python"
+    if "s3" in stores and release < S3_CA_FILE_SINCE:
+        authorities = stores["s3"]["options"].get("s3_store_cacert")
+        more.update({"AWS_CA_BUNDLE": authorities} if authorities else {})
     return {
         # A restart reads the container's own snapshot again.
         "KOLLA_CONFIG_STRATEGY": settings["config_strategy"],
         "KOLLA_SERVICE_NAME": "glance-api",
         "TZ": settings["timezone"],
-        # glance_configuration puts a second name for VMware's driver there.
-        **({"PYTHONPATH": "/etc/glance/python"} if vsphere else {}),
+        **more,
         **settings["glance_api_container_proxy"],
     }
 

@@ -8,6 +8,8 @@ its clients.
 import os
 import re
 
+from salt.exceptions import CommandExecutionError
+
 __virtualname__ = "glance_log"
 
 LOGS = "/var/log/kolla"
@@ -36,7 +38,7 @@ def position():
     """
     try:
         return os.path.getsize(_path())
-    except OSError:
+    except (OSError, CommandExecutionError):
         return 0
 
 
@@ -58,7 +60,7 @@ def reason(since, request_id=None, secrets=()):
             text = file.read().decode("utf-8", "replace")
             file.seek(max(0, end - TAIL))
             everything = file.read().decode("utf-8", "replace")
-    except OSError:
+    except (OSError, CommandExecutionError):
         return ""
     return pick(text, request_id, secrets, everything)
 

@@ -162,7 +162,7 @@ def _api(settings, release):
         sections[store["name"]] = {
             name: _value(value)
             for name, value in store.get("options", {}).items()
-            # Before that, S3 is checked with the CAs that its library brings along.
+            # Before that, glance_container tells the library of S3 by the environment.
             if name != "s3_store_cacert" or release >= S3_CA_FILE_SINCE
         }
     for name, directory in (("tasks", "tasks_work_dir"), ("staging", "staging")):

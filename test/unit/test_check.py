@@ -29,12 +29,14 @@ class Node:
         self.settings = {**settings, "stores": STORES}
         self.reason, self.asked = "", []
         self.broken, self.broken_before = set(), set()
-        self.uploads = []
+        self.uploads, self.known_before = [], ["file", "http", "archive"]
         answer = api.answer
 
         def with_stores(method, path, query, body, headers):
             incumbent = not any(1000 <= port < 1024 for port in api.source_ports[-1:])
             broken = self.broken_before if incumbent else self.broken
+            if path == "/v2/info/stores":
+                return 200, {"stores": [{"id": name} for name in self.known_before]}
             if method == "PUT":
                 self.uploads.append(headers.get("X-Image-Meta-Store"))
                 if self.uploads[-1] in broken:
@@ -109,6 +111,13 @@ def test_a_newcomer_may_not_lose_a_store(node):
 def test_a_store_that_was_lost_before_does_not_hold_a_newcomer_up(node):
     node.broken = node.broken_before = {"archive"}
     glance_check.no_worse(node.settings, probe=True)
+
+
+def test_a_new_store_must_work(node):
+    node.broken = node.broken_before = {"archive"}
+    node.known_before = ["file", "http"]
+    with pytest.raises(CommandExecutionError, match=r"'upload \(archive\)'"):
+        glance_check.no_worse(node.settings, probe=True)
 
 
 def test_what_was_looked_at_before_the_switch_is_not_asked_again(node):

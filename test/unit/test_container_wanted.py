@@ -35,8 +35,8 @@ SETTINGS = {
 }
 
 
-def wanted(**edits):
-    return glance_container.wanted({**SETTINGS, **edits}, IMAGE, "digest")
+def wanted(release="2026.2", **edits):
+    return glance_container.wanted({**SETTINGS, **edits}, {**IMAGE, "release": release}, "digest")
 
 
 def test_the_default_container_is_kollas():
@@ -118,3 +118,11 @@ def test_a_report_is_one_sentence():
 def test_with_vmware_python_finds_the_driver_by_its_scheme():
     want = wanted(stores=[{"name": "vcenter", "type": "vsphere"}])
     assert want["spec"]["environment"]["PYTHONPATH"] == "/etc/glance/python"
+
+
+def test_old_releases_have_the_environment_tell_the_authorities_of_s3():
+    s3 = {"name": "archive", "type": "s3", "options": {"s3_store_cacert": "/etc/ca.crt"}}
+    assert wanted("2023.2", stores=[s3])["spec"]["environment"]["AWS_CA_BUNDLE"] == "/etc/ca.crt"
+    assert "AWS_CA_BUNDLE" not in wanted("2024.1", stores=[s3])["spec"]["environment"]
+    bare = {**s3, "options": {}}
+    assert "AWS_CA_BUNDLE" not in wanted("2023.2", stores=[bare])["spec"]["environment"]

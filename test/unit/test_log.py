@@ -1,6 +1,7 @@
 """The driver's reason in Glance's log."""
 
 import pytest
+from salt.exceptions import CommandExecutionError
 
 import glance_log
 
@@ -114,6 +115,15 @@ def test_only_what_was_logged_since_counts(volume):
     with volume.open("a") as file:
         file.write(SWIFT)
     assert "HTTP 401" in glance_log.reason(since)
+
+
+def test_an_engine_that_does_not_answer_is_no_reason(volume, monkeypatch):
+    def silent():
+        raise CommandExecutionError("The engine does not answer.")
+
+    monkeypatch.setitem(glance_log.__salt__, "glance_container.facts", silent)
+    assert glance_log.position() == 0
+    assert glance_log.reason(0) == ""
 
 
 def test_a_log_that_was_rotated_is_read_from_its_beginning(volume):
