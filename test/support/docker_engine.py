@@ -60,6 +60,10 @@ class TestEngine(Engine):
         self.client.images.get(reference)
         return reference
 
+    def store_image(self, *names):
+        """Bring images of storage servers here, made if need be; see support/stores."""
+        session.script("images", "--engine", self.number, *names)
+
     def run(self, image, name=None, **more):
         """Start a container on the host's network; return it. Takes the SDK's arguments."""
         more.setdefault("detach", True)

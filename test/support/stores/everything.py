@@ -1,6 +1,5 @@
 """All storage servers of the tests, started side by side."""
 
-from support import session
 from support.authority import Authority
 from support.stores.ceph import Ceph
 from support.stores.s3 import S3
@@ -23,7 +22,7 @@ class Stores:
 
     def __init__(self, engine, keystone):
         """Start all; ``keystone`` is a function that returns a running one."""
-        session.script("images", "--engine", engine.number, *IMAGES)
+        engine.store_image(*IMAGES)
         self.authority = Authority()
         self.ceph = Ceph(engine, 214)
         self.cold = Ceph(engine, 215, "cold")
