@@ -282,6 +282,7 @@ def status():
         warnings.append(f"The pillar is not valid: {err}")
     seen = {"answers": "not asked", "drained": False}
     seen["cache"] = __salt__["glance_cache.health"](settings) if settings else {"warnings": []}
+    warnings += __salt__["glance_jobs.warnings"](settings) if settings else []
     if facts["state"] == "running":
         seen["drained"] = drained()
         seen["answers"] = _timed_answer(settings) if settings else "not asked"

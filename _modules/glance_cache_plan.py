@@ -18,9 +18,6 @@ NODE_GONE = 86400
 # What stays free on the disk, whatever the limit: a twentieth, and never more than this.
 RESERVE_PART, RESERVE_MOST = 20, 5 * 1024**3
 
-# Failed cleanings in a row, and missed ones, that are worth a warning.
-FAILURES, MISSED = 2, 3
-
 _UUID = re.compile(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", re.IGNORECASE)
 _UNITS = ("KiB", "MiB", "GiB", "TiB")
 
@@ -113,16 +110,15 @@ def nodes_gone(others, alone, answers):
     ]
 
 
-def summary(plan, done, size):
+def summary(plan, done):
     """
     What a run did and left, in short.
 
     plan
         Result of :py:func:`make`.
     done
-        ``{"removed": [numbers of steps], "kept": [{"step", "why"}]}`` of the removal.
-    size
-        Bytes in the cache afterwards.
+        ``{"removed": [numbers of steps], "kept": [{"step", "why"}], "bytes"}`` of the removal;
+        ``bytes`` is the size of the cache afterwards.
 
     Returns ``{"freed_bytes", "freed", "left", "bytes", "limit_bytes"}``; ``freed`` counts what
     went by group, ``left`` lists what would have to go and why it stays.
@@ -141,7 +137,7 @@ def summary(plan, done, size):
         "freed_bytes": sum(one["bytes"] for one in freed.values()),
         "freed": freed,
         "left": left,
-        "bytes": size,
+        "bytes": done["bytes"],
         "limit_bytes": plan["limit"],
     }
 
@@ -164,35 +160,6 @@ def sentence(report, test=False):
         reasons = sorted({one["why"] for one in report["left"]})
         said += f"; {len(report['left'])} stay ({'; '.join(reasons)})"
     return said + "."
-
-
-def health(memory, interval, now):
-    """
-    The cache on the operator's screen.
-
-    memory
-        Result of ``glance_cache.remembered``.
-    interval
-        Seconds between two cleanings; 0 when it is not known.
-    now
-        Seconds since the epoch.
-
-    Returns ``{"text", "warnings"}``.
-    """
-    last, warnings = memory["last"], []
-    if not last:
-        return {"text": "on, not cleaned yet", "warnings": warnings}
-    if memory["failures"] >= FAILURES:
-        warnings.append(
-            f"The last {memory['failures']} cleanings of the image cache failed:"
-            f" {last['comment'].rstrip('.')}."
-        )
-    idle = now - memory["success"]
-    if memory["success"] and interval and idle > MISSED * interval and not warnings:
-        hours = round(idle / 3600, 1)
-        why = last.get("skipped") or "the job did not run: state.apply glance.jobs schedules it"
-        warnings.append(f"The image cache was not cleaned for {hours} h: {why.rstrip('.')}.")
-    return {"text": f"on; {last['time']}: {last['comment']}", "warnings": warnings}
 
 
 def text(number):

@@ -13,7 +13,20 @@ from salt.exceptions import CommandExecutionError
 __virtualname__ = "glance_jobs"
 
 #: All jobs that there may be; others in the scheduler are somebody else's.
-NAMES = ("glance_cache_clean",)
+NAMES = (
+    "glance_cache_clean",
+    "glance_db_purge",
+    "glance_staging_leftovers",
+    "glance_store_audit",
+    "glance_log_rotation",
+)
+#: Housekeeping: job, function, the key that switches it on, whether one host does it for all.
+HOUSEKEEPING = (
+    ("glance_db_purge", "purge", "glance_db_purge_age", True),
+    ("glance_staging_leftovers", "leftovers", "glance_staging_max_age", False),
+    ("glance_store_audit", "audit", "glance_stuck_age", True),
+    ("glance_log_rotation", "rotate_logs", "glance_log_max_size", False),
+)
 CRON_FILE = "glance"  # cron ignores names with a dot
 MINUTES = (1, 2, 3, 4, 5, 6, 10, 12, 15, 20, 30, 60, 120, 180, 240, 360, 480, 720, 1440)
 
@@ -32,9 +45,34 @@ def wanted(settings):
     Returns ``{name: {"function", "seconds" or "cron", "splay"}}``.
     """
     jobs = {}
-    if settings["enable_glance"] and settings["runs_api"] and settings["enable_glance_image_cache"]:
+    if not settings["enable_glance"] or not settings["runs_api"]:
+        return jobs
+    if settings["enable_glance_image_cache"]:
         jobs["glance_cache_clean"] = _job(settings, "glance_cache.clean", "glance_cache_clean")
+    first = settings["glance_api_hosts"][0] == settings["minion_id"]
+    for name, function, key, once in HOUSEKEEPING:
+        if settings[key] and (first or not once):
+            function = f"glance_housekeeping.{function}"
+            jobs[name] = _job(settings, function, "glance_housekeeping")
     return jobs
+
+
+def warnings(settings):
+    """
+    What the operator's screen should tell of the housekeeping: parts that fail again and again.
+
+    settings
+        Result of ``glance_settings.get``.
+
+    Returns a list of sentences.
+    """
+    jobs, found = wanted(settings), []
+    for name, function, _, _ in HOUSEKEEPING:
+        if name in jobs:
+            interval = jobs[name].get("seconds", 0)
+            job = f"housekeeping/{function}"
+            found += __salt__["glance_care.health"](job, interval)["warnings"]
+    return found
 
 
 def entries(jobs):

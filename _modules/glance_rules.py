@@ -269,36 +269,6 @@ def _volumes(settings):
     return faults
 
 
-def _cache(settings):
-    """Copies of images: with their own place, cleaned at times that can be kept."""
-    if not settings["enable_glance_image_cache"]:
-        return []
-    faults = []
-    cache, images = settings["glance_cache_volume"], settings["glance_file_datadir_volume"]
-    if cache in _OWN_VOLUMES or f"{cache}/".startswith(f"{images}/"):
-        faults.append(
-            f"glance:glance_cache_volume is {cache}, which is used for something else; copies need "
-            "a volume or directory of their own, on this host."
-        )
-    elif f"{images}/".startswith(f"{cache}/"):
-        faults.append(
-            f"glance:glance_cache_volume is {cache}, which holds the images; copies need a volume "
-            "or directory of their own, on this host."
-        )
-    if settings["glance_cache_clean_cron"] and _given(settings, "glance_cache_clean_interval"):
-        faults.append(
-            "glance:glance_cache_clean_interval and glance:glance_cache_clean_cron both say when "
-            "the image cache is cleaned; remove one of them."
-        )
-    interval, splay = (settings[f"glance_cache_clean_{key}"] for key in ("interval", "splay"))
-    if splay > interval and not settings["glance_cache_clean_cron"]:
-        faults.append(
-            f"glance:glance_cache_clean_splay is {splay}, more than "
-            f"glance:glance_cache_clean_interval, {interval}; it must not be more."
-        )
-    return faults
-
-
 def _peers(settings):
     """Services that Glance talks to."""
     faults = []
@@ -412,12 +382,6 @@ def _warnings(settings):
             "glance:openstack_cacert is empty: Barbican's certificate is checked with the "
             "image's own CAs."
         )
-    if not settings["enable_glance_image_cache"]:
-        found += [
-            f"glance:{key} has no effect while glance:enable_glance_image_cache is no."
-            for key in settings["given"]
-            if key.startswith("glance_cache_") and key != "glance_cache_remove_data"
-        ]
     if settings["keystone"]:
         found += _encryption(settings)
     if settings["keystone"] and not settings["memcached_servers"]:
@@ -452,7 +416,6 @@ _RULES = (
     _group,
     _tls,
     _volumes,
-    _cache,
     _environment,
     _peers,
     _features,

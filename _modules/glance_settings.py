@@ -152,9 +152,12 @@ def resolve(pillar, defaults, host, parts=None):
     settings.update(parts["glance_backend.describe"](settings))
     rules = parts["glance_rules.check"](settings)
     stores = parts["glance_backend_rules.check"](settings)
-    settings["warnings"] = rules["warnings"] + stores["warnings"]
-    together = rules["faults"] + stores["faults"] if settings["enable_glance"] else []
-    return settings, read["faults"] + content["faults"] + together
+    jobs = parts["glance_job_rules.check"](settings)
+    settings["warnings"] = rules["warnings"] + stores["warnings"] + jobs["warnings"]
+    found = read["faults"] + content["faults"]
+    if settings["enable_glance"]:
+        found += rules["faults"] + stores["faults"] + jobs["faults"]
+    return settings, found
 
 
 def _redact(settings, names):

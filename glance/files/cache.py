@@ -12,6 +12,7 @@ It ends at the deadline, whatever hangs.
 """
 
 import contextlib
+import datetime
 import json
 import logging
 import os
@@ -26,9 +27,13 @@ MANY = 500  # ids in one question to the database
 PARTS = ("incomplete", "invalid", "queue")
 
 # Glance looks whether a copy is there, and opens it some moments later.  Seconds after which a
-# request has surely come that far; that are waited for a moment without a younger request; and
-# between two looks.
-OPENED, PATIENCE, POLL = 5, 3, 0.003
+# request has surely come that far; that are waited for a moment without a younger request, in all
+# and then for each copy; and between two looks.
+OPENED, PATIENCE, SHORT, POLL = 5, 8, 0.3, 0.003
+# Seconds since the last read after which no request of this moment will be for this copy: such a
+# one goes even when there is no such moment.  (Glance's own pruner waits for none.)
+COLD = 60
+NO_PAUSE = "it was read a moment ago, and requests come without a pause"
 IN_SERVICE = {"01", "08"}  # established, and closed by the client, in /proc/net/tcp
 
 answer_to = None  # the real standard output
@@ -72,8 +77,9 @@ def held():
             for number in os.listdir(folder):
                 try:
                     seen = os.stat(f"{folder}/{number}")
-                except FileNotFoundError:
-                    continue  # closed meanwhile
+                except (FileNotFoundError, PermissionError):
+                    # Closed meanwhile; or on a filesystem into which only its owner may look.
+                    continue
                 if stat.S_ISREG(seen.st_mode):
                     found.add((seen.st_dev, seen.st_ino))
         except (FileNotFoundError, ProcessLookupError):
@@ -210,7 +216,7 @@ class Requests:
                     if fields[1].endswith(self.port) and fields[3] in IN_SERVICE:
                         present.add((fields[1], fields[2]))
         self.since = {one: self.since.get(one, now) for one in present}
-        return now - max(self.since.values(), default=now - OPENED)
+        return min((now - began for began in self.since.values()), default=OPENED)
 
     def wait(self, until):
         """Wait for a moment in which no request is about to open a copy; tell whether it came."""
@@ -239,6 +245,18 @@ def forbids(step, path, rows):
     return None
 
 
+class Rows(dict):
+    """When each copy was read last; ``now`` is this moment by the same clock."""
+
+    def __init__(self, cache):
+        found = cache.get_cached_images()
+        super().__init__((row["image_id"], row["last_accessed"]) for row in found)
+        central = type(cache.driver).__module__.endswith("centralized_db")
+        # That driver reads its times, which are UTC, as if they were local ones.
+        utc = datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)
+        self.now = utc.timestamp() if central else time.time()
+
+
 def not_now(step, path, rows, requests, until):
     """Wait for a moment in which a copy can go unseen; return why it must not, or None."""
     while requests.wait(until):
@@ -246,16 +264,17 @@ def not_now(step, path, rows, requests, until):
         # That look took longer than the next one, after which the copy is removed at once.
         if why or requests.look() >= OPENED:
             return why
-    return "requests came without a pause"
+    cold = step["id"] in rows and rows.now - rows[step["id"]] > COLD
+    return forbids(step, path, rows) if cold else NO_PAUSE
 
 
 def remove(conf, cache, steps, seconds):
     """Remove in the given order until the deadline; return what went and what did not."""
     begin("read the database")
-    rows = {row["image_id"]: row["last_accessed"] for row in cache.get_cached_images()}
+    rows = Rows(cache)
     folder, until = conf.image_cache_dir, time.monotonic() + seconds * 0.8
     requests = Requests(urllib.parse.urlsplit(conf.worker_self_reference_url).port)
-    patience = time.monotonic() + OPENED + PATIENCE
+    patience = time.monotonic() + PATIENCE
     result = {"removed": [], "kept": []}
     for number, step in enumerate(steps):
         kind, name = step["kind"], step["id"]
@@ -270,7 +289,7 @@ def remove(conf, cache, steps, seconds):
         else:
             why = forbids(step, path, rows)
             if why is None and kind == "file" and os.path.exists(path):
-                patience = max(patience, time.monotonic() + PATIENCE)
+                patience = max(patience, time.monotonic() + SHORT)
                 why = not_now(step, path, rows, requests, min(patience, until))
             if why is None:
                 with contextlib.suppress(FileNotFoundError):

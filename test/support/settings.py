@@ -8,6 +8,7 @@ import glance_backend
 import glance_backend_rules
 import glance_content
 import glance_defaults
+import glance_job_rules
 import glance_pillar
 import glance_rules
 import glance_settings
@@ -28,6 +29,7 @@ PARTS = {
     "glance_backend.describe": glance_backend.describe,
     "glance_backend_rules.check": glance_backend_rules.check,
     "glance_rules.check": glance_rules.check,
+    "glance_job_rules.check": glance_job_rules.check,
 }
 
 

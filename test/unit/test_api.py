@@ -55,6 +55,7 @@ class Minion:
             "glance_screen.make": glance_screen.make,
             "glance_settings.get": self.get,
             "glance_cache.health": lambda settings: self.cache,
+            "glance_jobs.warnings": lambda settings: [],
             "glance_container.facts": lambda: self.facts,
             "glance_container.execute": self.execute,
         }

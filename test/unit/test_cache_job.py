@@ -3,15 +3,18 @@
 import fcntl
 import json
 import logging
+import re
 import socket
+import urllib.parse
 import uuid
 
 import pytest
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 import glance_cache
+import glance_cache_list
 import glance_cache_plan
-import glance_oneshot
+import glance_care
 
 pytestmark = pytest.mark.cache
 
@@ -26,6 +29,7 @@ class Minion:
     def __init__(self, folder):
         self.containers, self.orphans, self.fault = [SERVICE], 1, None
         self.others, self.hosts, self.pillar_fault = [], ["one"], None
+        self.listed, self.images, self.requested = [], {}, []
         self.asked, self.events, self.after_look = [], [], None
         self.opts = {"cachedir": str(folder), "file_client": "remote"}
 
@@ -36,10 +40,18 @@ class Minion:
             "glance_cache_plan.summary": glance_cache_plan.summary,
             "glance_cache_plan.sentence": glance_cache_plan.sentence,
             "glance_cache_plan.text": glance_cache_plan.text,
+            "glance_care.take": glance_care.take,
+            "glance_care.ask": glance_care.ask,
+            "glance_care.skip": glance_care.skip,
+            "glance_care.remembered": glance_care.remembered,
+            "glance_cache_list.find": glance_cache_list.find,
+            "glance_cache_list.missing": glance_cache_list.missing,
+            "glance_cache_list.crowded": glance_cache_list.crowded,
+            "glance_cache_list.request": glance_cache_list.request,
+            "glance_http.request": self.request,
             "glance_engine.containers": lambda: self.containers,
             "glance_engine.execute": self.execute,
             "glance_oneshot.script": lambda name: f"text of {name}",
-            "glance_oneshot.answer": glance_oneshot.answer,
             "glance_settings.get": self.settings,
             "event.send": lambda tag, data: self.events.append((tag, data)),
         }
@@ -47,7 +59,25 @@ class Minion:
     def settings(self):
         if self.pillar_fault:
             raise SaltInvocationError(self.pillar_fault)
-        return {"minion_id": "one", "glance_api_hosts": self.hosts}
+        return {
+            "minion_id": "one",
+            "glance_api_hosts": self.hosts,
+            "glance_cache_images": self.listed,
+        }
+
+    def request(self, settings, step, method, path, expect=(200,)):
+        """The API: {name or id: images}, or an error that is raised."""
+        if method == "PUT":
+            self.requested.append(path)
+            return {"status": 202, "body": ""}
+        name = urllib.parse.unquote_plus(path.rpartition("/")[2].partition("&")[0])
+        name = re.sub(r'^images\?name=in:"(.*)"$', r"\1", name)
+        found = self.images[name]
+        if isinstance(found, Exception):
+            raise found
+        if "?" in path:
+            return {"status": 200, "body": json.dumps({"images": found})}
+        return {"status": 200 if found else 404, "body": json.dumps(found[0] if found else {})}
 
     def execute(self, name, command, user):
         assert (name, user) == ("glance_api", "glance")
@@ -88,16 +118,18 @@ class Minion:
 @pytest.fixture
 def minion(tmp_path, monkeypatch):
     made = Minion(tmp_path)
-    monkeypatch.setattr(glance_cache, "__salt__", made.table(), raising=False)
-    monkeypatch.setattr(glance_cache, "__opts__", made.opts, raising=False)
-    monkeypatch.setattr(glance_cache, "__context__", {}, raising=False)
-    monkeypatch.setattr(glance_cache, "log", logging.getLogger("silent"))
+    made.functions = made.table()
+    for module in (glance_cache, glance_cache_list, glance_care):
+        monkeypatch.setattr(module, "__salt__", made.functions, raising=False)
+        monkeypatch.setattr(module, "__opts__", made.opts, raising=False)
+        monkeypatch.setattr(module, "__context__", {}, raising=False)
+    monkeypatch.setattr(glance_care, "log", logging.getLogger("silent"))
     logging.getLogger("silent").disabled = True
     return made
 
 
 def retcode():
-    return glance_cache.__context__.get("retcode", 0)
+    return glance_care.__context__.get("retcode", 0)
 
 
 def test_it_removes_reports_remembers_and_tells(minion):
@@ -107,7 +139,7 @@ def test_it_removes_reports_remembers_and_tells(minion):
     assert minion.asked == ["look", "remove"]
     assert retcode() == 0
     assert minion.events == [("glance/cache/clean", report)]
-    memory = glance_cache.remembered()
+    memory = glance_care.remembered("cache/clean")
     assert memory["failures"] == 0
     assert memory["success"] > 0
     assert memory["last"]["comment"] == report["comment"]
@@ -124,7 +156,7 @@ def test_a_dry_run_removes_and_tells_nothing(minion):
     assert report["comment"].startswith("Would remove 1 orphans (10 bytes)")
     assert minion.asked == ["look"]
     assert minion.events == []
-    assert glance_cache.remembered()["last"] == {}
+    assert glance_care.remembered("cache/clean")["last"] == {}
 
 
 @pytest.mark.parametrize(
@@ -132,7 +164,7 @@ def test_a_dry_run_removes_and_tells_nothing(minion):
     [
         ([], "no glance-api container runs"),
         ([{**SERVICE, "running": False}], "no glance-api container runs"),
-        ([SERVICE, OTHER], "glance_api and glance_api_0123 share the cache, as in a hand-over"),
+        ([SERVICE, OTHER], "glance_api and glance_api_0123 both serve, as in a hand-over"),
     ],
 )
 def test_it_skips_and_says_why(minion, containers, word):
@@ -146,18 +178,18 @@ def test_it_skips_and_says_why(minion, containers, word):
 
 
 def test_a_hand_over_that_begins_meanwhile_stops_it(minion):
+    minion.containers = [SERVICE]
     minion.after_look = lambda: minion.containers.append(OTHER)
-    try:
-        assert "share the cache" in glance_cache.clean()["skipped"]
-    finally:
-        minion.containers.remove(OTHER)
+    report = glance_cache.clean()
     assert minion.asked == ["look"]
+    assert (report["freed"], len(report["left"])) == ({}, 1)
+    assert "both serve, as in a hand-over" in report["left"][0]["why"]
 
 
 def test_two_at_once_are_one(minion, tmp_path):
-    with open(tmp_path / "glance_cache.lock", "a+b") as other:
+    with open(tmp_path / "glance_cache_clean.lock", "a+b") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
-        assert "another cleaning" in glance_cache.clean()["skipped"]
+        assert "another cache/clean" in glance_cache.clean()["skipped"]
     assert glance_cache.clean()["result"] is True
     assert "skipped" not in glance_cache.clean(), "the lock goes with its holder"
 
@@ -182,10 +214,10 @@ def test_failures_in_a_row_are_counted_and_a_skip_changes_nothing(minion):
     glance_cache.clean()
     minion.containers = [SERVICE]
     glance_cache.clean()
-    assert glance_cache.remembered()["failures"] == 2
+    assert glance_care.remembered("cache/clean")["failures"] == 2
     minion.fault = None
     glance_cache.clean()
-    assert glance_cache.remembered()["failures"] == 0
+    assert glance_care.remembered("cache/clean")["failures"] == 0
 
 
 def test_what_the_script_says_is_the_reason(minion):
@@ -193,11 +225,10 @@ def test_what_the_script_says_is_the_reason(minion):
     assert glance_cache.clean()["comment"] == "Glance's cache could not read the database: gone."
 
 
-def test_a_script_that_is_killed_is_told_by_its_last_words(minion, monkeypatch):
-    killed = {**minion.table(), "glance_engine.execute": lambda *_: {"rc": 137, "output": "hm"}}
-    monkeypatch.setattr(glance_cache, "__salt__", killed)
+def test_a_script_that_is_killed_is_told_by_its_last_words(minion):
+    minion.functions["glance_engine.execute"] = lambda *_: {"rc": 137, "output": "hm"}
     assert (
-        "ended with code 137 and no answer; its last lines: hm" in glance_cache.clean()["comment"]
+        "ended with code 137 and no answer; its last words: hm" in glance_cache.clean()["comment"]
     )
 
 
@@ -218,7 +249,7 @@ def test_a_result_that_cannot_be_kept_is_no_failure(minion, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(glance_cache.os, "replace", full)
+    monkeypatch.setattr(glance_care.os, "replace", full)
     assert glance_cache.clean()["result"] is True
 
 
@@ -256,3 +287,41 @@ def test_a_silent_node_of_a_group_has_left_and_one_that_listens_has_not(minion):
         minion.hosts, minion.orphans = ["one", "two"], 0
         glance_cache.clean()
     assert [(one["id"], one["forget"]) for one in minion.steps] == [(urls[1], False)]
+
+
+def image(number, size=10, status="active"):
+    return {"id": str(uuid.UUID(int=number)), "size": size, "status": status}
+
+
+def test_images_of_the_list_are_asked_for_where_they_are_missing(minion):
+    there, missing, named = image(0), image(1000), image(2000)
+    minion.listed = [there["id"], missing["id"], 'a "name", quoted']
+    minion.images = {there["id"]: [there], missing["id"]: [missing]}
+    minion.images['a \\"name\\", quoted'] = [named, image(3000, status="queued")]
+    report = glance_cache.clean()
+    assert report["result"] is True, report
+    assert report["requested"] == [missing["id"], named["id"]]
+    assert minion.requested == [f"/v2/cache/{one}" for one in report["requested"]]
+
+
+def test_a_dry_run_asks_for_none(minion):
+    minion.listed, minion.images = ["new"], {"new": [image(1000)]}
+    assert glance_cache.clean(test=True)["requested"] == [image(1000)["id"]]
+    assert minion.requested == []
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        ([], "lists new, but no image is active under that name: upload it"),
+        ([image(1), image(2)], "but 2 images are active under that name: write its id there"),
+        (CommandExecutionError("The API is down."), "The API is down."),
+        ([image(1000, size=101)], "take 101 bytes, and the cache may hold 100 bytes"),
+    ],
+)
+def test_a_list_that_cannot_be_kept_is_a_failure_after_the_cleaning(minion, found, words):
+    minion.listed, minion.images = ["new"], {"new": found}
+    report = glance_cache.clean()
+    assert report["result"] is False
+    assert words in report["comment"]
+    assert report["freed"]["orphans"]["count"] == 1

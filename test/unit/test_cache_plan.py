@@ -203,8 +203,8 @@ def test_a_node_is_forgotten_only_when_there_are_no_others(alone):
 def test_the_report_counts_what_went_and_lists_what_stays():
     files = [entry(A, 600), entry(B, 600), entry(C, 600, held=True)]
     made = plan.make(seen(files, rows=[B, C]))
-    done = {"removed": [0], "kept": [{"step": 1, "why": "it was read meanwhile"}]}
-    report = plan.summary(made, done, 1200)
+    kept = [{"step": 1, "why": "it was read meanwhile"}]
+    report = plan.summary(made, {"removed": [0], "kept": kept, "bytes": 1200})
     assert report["freed"] == {"orphans": {"count": 1, "bytes": 600}}
     assert report["freed_bytes"] == 600
     assert report["left"] == [{"id": B, "bytes": 600, "why": "it was read meanwhile"}]
@@ -216,7 +216,7 @@ def test_the_report_counts_what_went_and_lists_what_stays():
 
 def test_a_dry_run_says_so():
     made = plan.make(seen([entry(A, 2048)]))
-    report = plan.summary(made, {"removed": [0], "kept": []}, 0)
+    report = plan.summary(made, {"removed": [0], "kept": [], "bytes": 0})
     assert plan.sentence(report, test=True) == (
         "Would remove 1 pruned (2.0 KiB); the cache would hold 0 bytes of 1000 bytes."
     )
@@ -228,40 +228,3 @@ def test_a_dry_run_says_so():
 )
 def test_sizes_for_people(number, text):
     assert plan.text(number) == text
-
-
-def memory(failures=0, idle=10, **last):
-    report = {"comment": "All is well.", "time": "2026-11-22T02:19:08+00:00", **last}
-    return {"failures": failures, "success": 10**6 - idle, "last": report}
-
-
-def warned(**more):
-    return plan.health(memory(**more), 1800, 10**6)["warnings"]
-
-
-def test_a_cache_that_is_cleaned_needs_no_words():
-    assert plan.health(memory(), 1800, 10**6) == {
-        "text": "on; 2026-11-22T02:19:08+00:00: All is well.",
-        "warnings": [],
-    }
-    unused = {"failures": 0, "success": 0, "last": {}}
-    assert plan.health(unused, 1800, 10**6) == {"text": "on, not cleaned yet", "warnings": []}
-
-
-def test_two_failures_in_a_row_show_with_their_reason():
-    assert warned(failures=1, comment="The database is gone.") == []
-    assert warned(failures=2, comment="The database is gone.") == [
-        "The last 2 cleanings of the image cache failed: The database is gone."
-    ]
-
-
-def test_cleanings_that_are_missed_show():
-    assert warned(idle=5000) == []
-    assert warned(idle=7200) == [
-        "The image cache was not cleaned for 2.0 h: the job did not run: state.apply glance.jobs"
-        " schedules it."
-    ]
-    assert warned(idle=7200, skipped="two share the cache.") == [
-        "The image cache was not cleaned for 2.0 h: two share the cache."
-    ]
-    assert plan.health(memory(idle=10**5), 0, 10**6)["warnings"] == [], "cron: not known when"

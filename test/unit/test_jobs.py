@@ -163,3 +163,47 @@ def test_a_host_without_cron_is_told(minion, tmp_path):
     minion.opts.update({"file_client": "local", "glance.cron_dir": str(tmp_path / "none")})
     with pytest.raises(glance_jobs.CommandExecutionError, match="install cron"):
         glance_jobs.arrange(wanted())
+
+
+AGES = {
+    "glance_db_purge_age": 30,
+    "glance_staging_max_age": 86400,
+    "glance_stuck_age": 3600,
+    "glance_log_max_size": "100M",
+}
+ALL = {"glance_db_purge", "glance_staging_leftovers", "glance_store_audit", "glance_log_rotation"}
+
+
+def test_housekeeping_is_off_until_asked_for():
+    assert set(wanted(enable_glance_image_cache="no")) == set()
+    assert set(wanted(enable_glance_image_cache="no", **AGES)) == ALL
+    for key in AGES:
+        assert len(wanted(enable_glance_image_cache="no", **{key: AGES[key]})) == 1
+
+
+def test_what_is_one_for_all_hosts_is_done_by_the_first():
+    settings, _ = settings_for({**ON, **AGES})
+    settings.update(glance_api_hosts=["ctl0", "ctl1"])
+    jobs = set(glance_jobs.wanted(settings)) - {"glance_cache_clean"}
+    assert jobs == {"glance_staging_leftovers", "glance_log_rotation"}
+
+
+def test_every_job_is_known_to_the_one_that_takes_them_away():
+    assert set(wanted(**AGES)) == set(glance_jobs.NAMES)
+
+
+def test_parts_that_fail_again_and_again_show(minion, monkeypatch):
+    asked = []
+
+    def health(job, interval):
+        asked.append((job, interval))
+        return {"text": "", "warnings": [f"{job} fails."]}
+
+    table = {"glance_care.health": health}
+    monkeypatch.setattr(glance_jobs, "__salt__", table, raising=False)
+    settings, _ = settings_for({"glance_db_purge_age": 30, "glance_log_max_size": "100M"})
+    assert glance_jobs.warnings(settings) == [
+        "housekeeping/purge fails.",
+        "housekeeping/rotate_logs fails.",
+    ]
+    assert asked[0] == ("housekeeping/purge", 86400)

@@ -58,3 +58,26 @@ def test_keys_without_effect_are_told():
     settings, _ = settings_for({"glance_cache_stall_time": 5})
     words = "glance:glance_cache_stall_time has no effect while glance:enable_glance_image_cache"
     assert any(one.startswith(words) for one in settings["warnings"])
+
+
+def housekeeping(**pillar):
+    return settings_for(pillar)[1]
+
+
+def test_rows_of_images_are_purged_only_with_the_advisory_accepted():
+    ages = {"glance_db_purge_age": 30, "glance_db_purge_images_age": 180}
+    (fault,) = housekeeping(**ages)
+    assert fault.endswith("listing OSSN-0075 in glance:glance_accepted_advisories.")
+    assert housekeeping(**ages, glance_accepted_advisories=["OSSN-0075"]) == []
+
+
+def test_rows_of_images_are_not_purged_alone():
+    (fault,) = housekeeping(
+        glance_db_purge_images_age=180, glance_accepted_advisories=["OSSN-0075"]
+    )
+    assert "glance:glance_db_purge_age is 0" in fault
+
+
+def test_housekeeping_has_one_moment():
+    (fault,) = housekeeping(glance_housekeeping_cron="5 4 * * *", glance_housekeeping_interval=7200)
+    assert fault.endswith("both say when the housekeeping is done; remove one of them.")
