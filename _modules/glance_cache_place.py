@@ -24,28 +24,6 @@ def __virtual__():
     return __virtualname__
 
 
-def filesystem(mounts, path):
-    """
-    Kind of the filesystem that holds a path. Pure.
-
-    mounts
-        Text of ``/proc/self/mountinfo``.
-    path
-        Absolute path without symbolic links.
-
-    Returns such as ``ext4``; an empty text when no mount holds it.
-    """
-    best, kind = "", ""
-    for line in mounts.splitlines():
-        before, _, after = line.partition(" - ")
-        # Blanks are written as \040 there.
-        point = re.sub(r"\\(\d{3})", lambda code: chr(int(code[1], 8)), before.split()[4])
-        inside = path == point or path.startswith(point.rstrip("/") + "/")
-        if inside and len(point) >= len(best):  # of two at one place the later one counts
-            best, kind = point, after.split()[0]
-    return kind
-
-
 def refusal(volume, kind, driver="local"):
     """
     Why copies may not lie there, or None. Pure.
@@ -108,7 +86,7 @@ def look(settings):
         there = os.path.dirname(there)
     with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
         # A volume that mounts something itself is mounted only while it is used.
-        kind = kind or filesystem(file.read(), there)
+        kind = kind or __salt__["glance_marks.filesystem"](file.read(), there)["type"]
     problem = refusal(volume, kind, driver)
     if problem:
         raise CommandExecutionError(problem)

@@ -6,35 +6,9 @@ import pytest
 
 import glance_cache_place as place
 import glance_cache_plan
+import glance_marks
 
 pytestmark = pytest.mark.cache
-
-MOUNTS = """\
-22 1 253:0 / / rw,relatime shared:1 - ext4 /dev/vda1 rw
-30 22 0:40 / /srv rw - nfs4 10.0.0.9:/srv rw,vers=4.2
-31 30 8:1 / /srv/local rw - xfs /dev/sdb rw
-32 22 0:41 / /with\\040blank rw - ceph mon:/ rw
-33 22 0:42 / /twice rw - ext4 /dev/sdc rw
-34 22 0:43 / /twice rw - nfs 10.0.0.9:/twice rw
-"""
-
-
-@pytest.mark.parametrize(
-    ("path", "kind"),
-    [
-        ("/var/lib/docker/volumes/glance_cache/_data", "ext4"),
-        ("/", "ext4"),
-        ("/srv", "nfs4"),
-        ("/srv/glance", "nfs4"),
-        ("/srvx", "ext4"),
-        ("/srv/local/cache", "xfs"),
-        ("/with blank/cache", "ceph"),
-        ("/twice/cache", "nfs"),
-    ],
-)
-def test_the_filesystem_of_a_path(path, kind):
-    assert place.filesystem(MOUNTS, path) == kind
-
 
 @pytest.mark.parametrize("kind", ["nfs", "nfs4", "cifs", "ceph", "fuse.glusterfs", "gfs2", "9p"])
 def test_a_shared_filesystem_is_refused(kind):
@@ -70,7 +44,7 @@ def salt(monkeypatch, tmp_path):
         shutil.rmtree(path, ignore_errors=True)
         (tmp_path / path).unlink(missing_ok=True)
 
-    table = {"file.remove": remove}
+    table = {"file.remove": remove, "glance_marks.filesystem": glance_marks.filesystem}
     monkeypatch.setattr(place, "__salt__", table, raising=False)
     return table
 
