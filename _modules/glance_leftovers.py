@@ -53,7 +53,8 @@ def find(settings, before=()):
     before
         What :py:func:`former` returned before containers were removed.
 
-    Returns ``{"containers": [names], "folders": [paths], "drained": [sentence]}``.
+    Returns ``{"containers": [names], "folders": [paths], "drained": [sentence], "balancers":
+    [sentence]}``; the last two are drains by the health check and at HAProxy's admin sockets.
     """
     one_shots = __salt__["glance_engine.containers"](ONE_SHOT_LABEL)
     working = [
@@ -84,11 +85,19 @@ def find(settings, before=()):
             one["name"] for one in one_shots if one["labels"][ONE_SHOT_LABEL] not in working
         ],
         "folders": [os.path.join(folder, name) for name in names if name not in used] + sorted(old),
+        **_drained(settings, [one for one in ours if one["running"]]),
+    }
+
+
+def _drained(settings, running):
+    """Drains that no run needs: those that an operator has not asked for."""
+    by = {one["name"]: __salt__["glance_api.drained_by"](one["pid"]) for one in running}
+    operators = "" in by.values()
+    return {
         "drained": [
-            f"{one['name']} is drained for its replacement"
-            for one in ours
-            if one["running"] and __salt__["glance_api.drained_by"](one["pid"]) == REPLACEMENT
+            f"{name} is drained for its replacement" for name in by if by[name] == REPLACEMENT
         ],
+        "balancers": [] if operators else __salt__["glance_balancer.drained"](settings),
     }
 
 
@@ -108,6 +117,9 @@ def remove(settings, before=()):
         __salt__["file.remove"](path)
     if found["drained"]:
         __salt__["glance_api.resume"]()
+    if found["balancers"]:
+        running = any(one["running"] for one in __salt__["glance_engine.containers"]())
+        __salt__["glance_balancer.ready"](settings, serves=running)
     return found
 
 

@@ -91,6 +91,7 @@ _EXPECTED["secret_file"] = _EXPECTED["file"]
 _ENTRIES = {
     "names": "a name",
     "servers": "HOST or HOST:PORT",
+    "sockets": "HOST:PORT or the absolute path of a socket",
     "datastores": "DATACENTER:DATASTORE or DATACENTER:DATASTORE:WEIGHT",
     "volumes": "a mount such as /on/the/host:/in/the/container:ro",
 }
@@ -306,6 +307,16 @@ def _servers(value, kind):
     return [] if value == [] else servers if all(servers) else None
 
 
+def _sockets(value, kind):
+    found = []
+    for name in _names(value, kind) or [None] * (value != []):
+        path = str(name).startswith("/")
+        found.append(_text(name, "path") if path else _server(name, kind))
+        if not found[-1] or not path and not re.search(r":[0-9]+$", found[-1]):
+            return None
+    return found
+
+
 def _names(value, _kind):
     names = value.split(",") if isinstance(value, str) else value
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
@@ -351,6 +362,7 @@ _COERCE = {
     "host": _host,
     "server": _server,
     "servers": _servers,
+    "sockets": _sockets,
     "names": _names,
     "volumes": _volumes,
     "test": _test,

@@ -29,8 +29,6 @@ EXIT = 2  # seconds in which a container that fails may turn out to be exiting
 ANSWER = 10  # seconds without an answer after which a newcomer is not trusted with everything
 # Weight for the CPU of a newcomer that loads beside one that serves, and of any other container.
 BESIDE, USUAL = 128, 1024
-# HAProxy takes a server out after five failed checks two seconds apart (Kolla: inter 2000 fall 5)
-NOTICED = 11  # seconds
 ENDING = "_ending"  # see glance_container.is_ending
 PLANS = {  # what glance_container.decide says, in words
     "start": "No container serves here: one is started.",
@@ -93,6 +91,7 @@ def stop_all(settings, remove):
         __salt__["glance_engine.stop"](one["name"], MERCY)
         if remove:
             __salt__["glance_engine.remove"](one["name"])
+    __salt__["glance_balancer.ready"](settings, serves=False)
     if remove:
         __salt__["glance_leftovers.remove"](settings, before)
     return cut
@@ -209,7 +208,7 @@ def _move(settings, want, files, incumbent, newcomer):
 
 def _drain_first(settings, want, files, incumbent, why):
     clock = _Clock()
-    cut = _leave(settings, incumbent)
+    cut = _leave(settings, incumbent, in_turn=True)
     clock.lap("transfers ended")
     if want["policy"] != "no":
         # Should the host be rebooted before the newcomer is there, the old one serves again.
@@ -218,6 +217,7 @@ def _drain_first(settings, want, files, incumbent, why):
     clock.lap("incumbent stopped")
     _start_instead(settings, want, files, stopped, compare=True)
     clock.lap("newcomer healthy")
+    __salt__["glance_balancer.ready"](settings)
     return {"how": "drain", "why": why, "seconds": clock.laps, "cut": cut}
 
 
@@ -464,25 +464,25 @@ def _end(name, timeout):
     return ending
 
 
-def _leave(settings, name):
+def _leave(settings, name, in_turn=False):
     """
     Take a container out of the load balancer and let its transfers and imports end.
 
-    Returns what had to be cut. When it cannot be waited for, it is put back.
+    ``in_turn`` is to wait until the other hosts serve. Returns what had to be cut. When it cannot
+    be waited for, it is put back.
     """
     settings = _reached(settings, name)
     try:
-        __salt__["glance_api.drain"](settings, by="replacement")
+        __salt__["glance_drain.begin"](settings, in_turn=in_turn)
     except CommandExecutionError:
         if _pids(name):
             raise
     try:
-        if settings["enable_haproxy"]:
-            # Nothing on this host tells when the load balancer has noticed.
-            time.sleep(NOTICED)
-        return _let_it_end(settings, name)
+        cut = _let_it_end(settings, name)
+        __salt__["glance_drain.wait_for_last_request"](settings)
+        return cut
     except CommandExecutionError:
-        __salt__["glance_api.resume"]()
+        __salt__["glance_drain.cancel"](settings)
         raise
 
 
@@ -604,7 +604,10 @@ def _undone(settings, want, name, err, back_to, born=None):
         if there["started_at"] != born:
             outcome = f"{back_to} is in charge again; requests that were inside {name} were lost"
         _Steering(settings, back_to, None).release()
-    __salt__["glance_leftovers.remove"](settings)
+    try:
+        __salt__["glance_leftovers.remove"](settings)
+    except CommandExecutionError as later:
+        outcome += f"; then {str(later).rstrip('.')}"
     # Where a driver's own words say why, those of the container tell no more.
     words = "" if getattr(err, "reason", "") else f" Its last log lines:{words}"
     return CommandExecutionError(

@@ -384,6 +384,12 @@ def _warnings(settings):
         )
     if settings["keystone"]:
         found += _encryption(settings)
+    sockets, balancers = settings["glance_haproxy_socket"], settings["glance_loadbalancer_group"]
+    if sockets and len(sockets) < len(balancers):
+        found.append(
+            f"glance:glance_haproxy_socket names {len(sockets)} of {len(balancers)} load balancers:"
+            " a drain still waits until the others have noticed by the health check."
+        )
     if settings["keystone"] and not settings["memcached_servers"]:
         found.append(
             "glance:memcached_servers is empty: every process asks Keystone again for every token."

@@ -1,8 +1,16 @@
-"""Three hosts, one service: what a plain state.apply on all of them at once gives."""
+"""Three hosts, one service: a plain state.apply on all of them at once, at first and under load."""
 
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
+import yaml
+
+from support import session
+from support.deployed import RUNNING, WEB_HOST, WEB_PORT
+from support.production import LOAD_PASSWORD
 
 pytestmark = pytest.mark.cluster
 
@@ -12,23 +20,69 @@ ONCE = {
     "Glance is registered in Keystone",
 }
 SECOND_RUN = 15  # seconds; Kolla-Ansible's role alone took 18 on such a machine, changing nothing
+KINDS = "lists,transfers,upload_slow,download_slow,import_direct,import_web"
+RATE = 25  # lists per second; the rest comes on top
+AFTER = 200  # requests to come when the run has ended
+KEYS = {
+    "glance_api_workers": 5,
+    "glance_enable_interoperable_image_import": "yes",
+    "glance_image_import": {
+        "import_filtering_opts": {
+            "allowed_schemes": "[http]",
+            "allowed_hosts": [session.address(WEB_HOST)],
+            "allowed_ports": [WEB_PORT],
+        }
+    },
+}
+
+
+@pytest.fixture
+def group(cluster):
+    """The cluster, deployed."""
+    cluster.deploy(reuse="edited", **KEYS)
+    cluster.pillar(glance_replace_strategy=None, glance_haproxy_socket=None)
+    return cluster
+
+
+def capped(gigabytes):
+    """A pillar edit that changes the configuration: the largest image that is taken."""
+    cap = {"DEFAULT": {"image_size_cap": gigabytes * 1024**3}}
+    return {"glance_custom_config": {"glance-api.conf": cap}}
+
+
+def edit_under_load(cluster, **change):
+    """Edit the pillar and apply it on all hosts at once, under load; how each was replaced."""
+    before = {host.id: host.container.id for host in cluster.hosts}
+    with cluster.load(rate=RATE, kinds=KINDS, slow_seconds=8, slow_size=1) as load:
+        load.wait(in_flight=["upload_slow", "download_slow"], ok={"import_direct": 1, "upload": 1})
+        cluster.pillar(**change)
+        began = load.status()["at"]
+        answer = cluster.apply()
+        seen = load.status()
+        load.wait(requests=seen["requests"] + AFTER)
+        report = load.stop()
+    kinds = {kind: (row["ok"], row["p99"]) for kind, row in report["kinds"].items()}
+    print(f"applied from {began:.0f} to {seen['at']:.0f} s", kinds, report["slowest"])
+    assert report["failures"] == [], cluster.told(answer)
+    assert report["requests"] / report["seconds"] >= 20
+    assert {entry["state"] for entry in report["ledger"]} == {"deleted", "verified"}
+    assert report["stuck"] == []
+    assert all(host.container.id != before[host.id] for host in cluster.hosts)
+    return {
+        name: next(state["comment"] for state in result.states if state["__id__"] == RUNNING)
+        for name, result in answer.hosts.items()
+    }
 
 
 def test_a_first_apply_on_all_at_once_makes_one_service(cluster):
-    cluster.fresh()
-    cluster.production.keystone.remove_glance()
-    first = cluster.apply()
+    first = cluster.deploy(bootstrap=True, **KEYS)
     done = {name: set(states) for name, states in first.changed.items()}
     shared = [name for name, states in done.items() if states & ONCE]
     assert shared == cluster.ids[:1] and done["ctl1"] >= ONCE, first.changed
-    assert all("Glance API runs" in states for states in done.values())
+    assert all(RUNNING in states for states in done.values())
     keystone = cluster.production.keystone
     assert len(keystone.ask("GET", "services?type=image")["services"]) == 1
-    assert keystone.find("user", "glance")
-
-    cluster.haproxy.wait()
     assert list(cluster.haproxy.servers()) == cluster.ids
-    assert cluster.ask("GET", "/v2/images")[0] == 200
 
     began = time.monotonic()
     second = cluster.apply()
@@ -38,13 +92,117 @@ def test_a_first_apply_on_all_at_once_makes_one_service(cluster):
     assert seconds < SECOND_RUN
 
 
-def test_the_load_balancer_gets_another_member_list_only_with_the_group(cluster):
-    cluster.deploy(reuse=True)
-    file = cluster.haproxy.services / "glance-api.cfg"
-    text = file.read_text()
-    would = cluster.salt("*", "state.apply", "glance.loadbalancer", test=True)
-    assert would.changed == {} and file.read_text() == text
-    cluster.pillar(haproxy_glance_api_client_timeout="1h")
-    would = cluster.salt("*", "state.apply", "glance.loadbalancer", test=True)
-    assert would.changed == {"ctl1": ["Glance is part of HAProxy"]}
-    assert file.read_text() == text
+def test_the_openstack_client_works_with_a_plain_clouds_yaml(group, tmp_path):
+    login = {
+        "auth_url": f"{group.production.keystone.url}/v3",
+        "username": "load",
+        "password": LOAD_PASSWORD,
+        "project_name": "load",
+        "user_domain_id": "default",
+        "project_domain_id": "default",
+    }
+    clouds = {"clouds": {"here": {"auth": login, "region_name": "RegionOne"}}}
+    (tmp_path / "clouds.yaml").write_text(yaml.safe_dump(clouds))
+    (tmp_path / "up").write_bytes(b"what goes up" * 10000)
+
+    def openstack(*arguments):
+        program = str(Path(sys.executable).with_name("openstack"))
+        line = [program, "--os-cloud=here", *arguments]
+        done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, (arguments, done.stderr)
+        return done.stdout.strip()
+
+    made = openstack("image", "create", "--file=up", "-f", "value", "-c", "id", "mine")
+    openstack("image", "save", "--file=down", made)
+    assert (tmp_path / "down").read_bytes() == (tmp_path / "up").read_bytes()
+    assert made in openstack("image", "list", "-f", "value", "-c", "ID")
+    openstack("image", "delete", made)
+
+
+def test_an_edit_on_all_at_once_fails_no_request_by_hand_over(group):
+    comments = edit_under_load(group, **capped(100))
+    print(comments)
+    assert all("was replaced by hand-over" in comment for comment in comments.values())
+
+
+def test_an_edit_on_all_at_once_fails_no_request_by_drain(group):
+    """They take turns, though nobody tells them to; HAProxy is told by its admin socket."""
+    comments = edit_under_load(
+        group,
+        glance_replace_strategy="drain",
+        glance_haproxy_socket=[group.haproxy.admin],
+        **capped(101),
+    )
+    print(comments)
+    assert all("was replaced by draining it first" in comment for comment in comments.values())
+    assert group.haproxy.servers() == dict.fromkeys(group.ids, "UP")
+
+
+@pytest.mark.soak
+def test_an_edit_on_all_at_once_fails_no_request_by_drain_that_haproxy_notices(group):
+    """Without an admin socket, by the health check alone."""
+    comments = edit_under_load(group, glance_replace_strategy="drain", **capped(102))
+    print(comments)
+    assert all("was replaced by draining it first" in comment for comment in comments.values())
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("told", [True, False])
+def test_haproxy_is_reloaded_in_mid_drain(group, told):
+    """A reload forgets what the admin socket was told; the health check remembers."""
+    sockets = [group.haproxy.admin] if told else None
+    group.pillar(
+        glance_replace_strategy="drain", glance_haproxy_socket=sockets, **capped(103 + told)
+    )
+    first = group.hosts[0]
+    with group.load(rate=RATE, kinds="lists,transfers,upload_slow", slow_seconds=15) as load:
+        load.wait(in_flight=["upload_slow"])
+        job = group.start(first.id, "state.apply", "glance")
+        deadline = time.monotonic() + 120
+        while group.ask("GET", "/healthcheck", first)[0] == 200:
+            assert time.monotonic() < deadline and not job.ended, job.answer().stdout[-3000:]
+            time.sleep(0.1)
+        group.haproxy.reload()
+        answer = job.answer()
+        load.wait(requests=load.status()["requests"] + AFTER)
+        report = load.stop()
+    group.must_work(answer, [first.id])
+    assert report["failures"] == []
+    group.haproxy.wait()
+
+
+@pytest.mark.soak
+def test_a_drain_that_a_killed_run_left_is_lifted(group):
+    first, before = group.hosts[0], group.keys.get("glance_custom_config")
+    sockets = [group.haproxy.admin]
+    group.pillar(glance_replace_strategy="drain", glance_haproxy_socket=sockets, **capped(120))
+    uploads = {"url": first.url, "rate": 1, "kinds": "upload_slow", "slow_seconds": 30}
+    with group.load(**uploads) as load:
+        load.wait(in_flight=["upload_slow"])
+        job = group.start(first.id, "state.apply", "glance")
+        group.haproxy.wait(**{first.id: "DRAIN"})
+        group.salt(first.id, "saltutil.kill_all_jobs")
+        job.process.kill()
+        assert group.ask("GET", "/healthcheck", first)[0] == 503
+        group.pillar(glance_custom_config=before)
+        would = group.salt(first.id, "state.apply", "glance", test=True)
+        assert would.changed == {first.id: [RUNNING]}
+        assert group.apply(first.id).changed == {first.id: [RUNNING]}
+        group.haproxy.wait()
+        assert group.ask("GET", "/healthcheck", first)[0] == 200
+        assert load.stop()["failures"] == []
+    assert group.apply(first.id).changed == {}
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("strategy", ["handover", "drain"])
+def test_an_upload_of_90_seconds_survives_the_replacement_of_its_host(group, strategy):
+    with group.load(rate=5, kinds="lists,upload_slow", slow_seconds=90, grace=150) as load:
+        load.wait(in_flight=["upload_slow"])
+        group.pillar(glance_replace_strategy=strategy, **capped(110 + len(strategy)))
+        answer = group.apply()
+        load.wait(ok={"upload_slow": 1}, seconds=180)
+        report = load.stop(seconds=300)
+    print({name: result.comments[-400:] for name, result in answer.hosts.items()})
+    assert report["failures"] == []
+    assert not any("Cut" in result.comments for result in answer.hosts.values())

@@ -1,11 +1,16 @@
-"""The real HAProxy takes what is rendered for it."""
+"""The real HAProxy takes what is rendered for it, and does what its admin sockets are told."""
 
+import http.server
 import subprocess
+import threading
 
 import pytest
 
+import glance_balancer
+import glance_haproxy
 from support import session
 from support.docker_engine import archive
+from support.settings import settings_for
 
 pytestmark = pytest.mark.cluster
 
@@ -42,3 +47,76 @@ def test_haproxy_accepts_the_drop_in(haproxy, certificates, file):
 def test_haproxy_refuses_a_wrong_one(haproxy):
     code, said = haproxy.check("frontend f\n    bind nowhere\n")
     assert code != 0 and "nowhere" in said
+
+
+class Healthy(http.server.BaseHTTPRequestHandler):
+    """An API of which the health check is well."""
+
+    def do_GET(self):  # noqa: N802 - the name that the library asks for
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_):
+        """Nothing."""
+
+
+@pytest.fixture
+def two_hosts(haproxy, monkeypatch):
+    """Settings of the second of two hosts that HAProxy sees as up."""
+    addresses = {f"ctl{n}": session.address(60 + n) for n in (1, 2)}
+    pillar = {
+        "glance_api_group": list(addresses),
+        "glance_api_addresses": addresses,
+        "api_interface_address": addresses["ctl2"],
+        "kolla_internal_vip_address": haproxy.vip,
+        "glance_api_port": 19292,
+        "glance_haproxy_socket": [haproxy.admin],
+        "glance_loadbalancer_group": ["lb1"],
+        "haproxy_health_check": "check inter 200 rise 1 fall 2",
+        "glance_file_datadir_volume": "/srv/glance",
+        "glance_keystone_register": "no",
+        **dict.fromkeys(
+            ("database_password", "glance_database_password", "glance_keystone_password"), "x"
+        ),
+    }
+    settings, faults = settings_for(pillar, id="ctl2")
+    assert not faults
+    servers = [
+        http.server.ThreadingHTTPServer((address, 19292), Healthy) for address in addresses.values()
+    ]
+    for server in servers:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+    text = glance_haproxy.text(settings, glance_haproxy.members(settings))
+    (haproxy.services / "glance-api.cfg").write_text(text)
+    haproxy.reload()
+    haproxy.wait()
+    parts = {"glance_haproxy.notice": glance_haproxy.notice}
+    monkeypatch.setattr(glance_balancer, "SETTLE", 1)
+    monkeypatch.setattr(glance_balancer, "__salt__", parts, raising=False)
+    yield settings
+    haproxy.clear()
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_host_is_drained_and_put_back(haproxy, two_hosts):
+    for socket in (haproxy.admin, str(haproxy.socket)):
+        settings = {**two_hosts, "glance_haproxy_socket": [socket]}
+        assert glance_balancer.drain(settings) is True
+        assert haproxy.servers() == {"ctl1": "UP", "ctl2": "DRAIN"}
+        assert glance_balancer.idle(settings) is True
+        assert glance_balancer.drained(settings) == [
+            f"glance_api_back/ctl2 at HAProxy {socket} is drained"
+        ]
+        # The other host is not taken out as well.
+        other = {**settings, "api_address": settings["glance_api_addresses"]["ctl1"]}
+        assert glance_balancer.drain(other, keep_one=True) is False
+        assert len(glance_balancer.ready(settings)) == 1
+        assert haproxy.servers() == {"ctl1": "UP", "ctl2": "UP"}
+
+
+def test_a_reload_forgets_a_drain(haproxy, two_hosts):
+    assert glance_balancer.drain(two_hosts) is True
+    haproxy.reload()
+    assert glance_balancer.drained(two_hosts) == glance_balancer.ready(two_hosts) == []

@@ -6,6 +6,7 @@ is one, so that it is as shared as a network filesystem is.
 
 import concurrent.futures
 import contextlib
+import copy
 import http.client
 import shutil
 import tempfile
@@ -121,7 +122,8 @@ class Cluster:
         self._engines, self.hosts, self.shared = engines, engines.hosts, engines.shared
         self.ids = [host.id for host in self.hosts]
         self.master, self.production, self.haproxy = master, production, haproxy
-        self.keys, self.own, self._token, self._order = {}, {}, None, None
+        self.keys, self.own, self._token = {}, {}, None
+        self._order = self._ordered = None
 
     def host(self, name):
         """The Host of a minion id."""
@@ -174,10 +176,16 @@ class Cluster:
         return self.start_run(function, *arguments, **keywords).answer(limit)
 
     def apply(self, target="*", sls="glance", **keywords):
-        """state.apply on all hosts at once, or on some; all of it must work. Its Answer."""
+        """state.apply on all hosts at once, or on one; all of it must work. Its Answer."""
         answer = self.salt(target, "state.apply", sls, **keywords)
-        assert answer.rc == 0 and answer.hosts and not answer.failed, self.told(answer)
+        self.must_work(answer, self.ids if target == "*" else [target])
         return answer
+
+    def must_work(self, answer, hosts=None):
+        """All hosts have answered, and none with a failure."""
+        asked = self.ids if hosts is None else hosts
+        assert answer.rc == 0 and not answer.failed, self.told(answer)
+        assert sorted(answer.hosts) == sorted(asked), self.told(answer)
 
     def told(self, answer):
         """What went wrong, for the message of an assertion."""
@@ -231,29 +239,39 @@ class Cluster:
         )
         self._write()
 
-    def deploy(self, release=RELEASE, *, reuse=False, **keys):
-        """A running deployment on all hosts, from the database that was kept for its image.
+    def deploy(self, release=RELEASE, *, reuse=False, bootstrap=False, **keys):
+        """A running deployment on all hosts; returns the Answer of its state.apply, if there was.
 
         reuse
-            Take the present one when it was asked for in the same way, its pillar is unchanged
-            and it serves.
+            Take the present one when it was asked for in the same way and serves. True: when its
+            pillar is unchanged, too; "edited": whatever it is by now.
+        bootstrap
+            Begin with an empty database and an empty Keystone, not with the database that was
+            kept for the image.
         keys
             More keys below ``glance:``.
         """
-        order = (release, keys)
-        if reuse and self._order and self._order == (order, self.keys, self.own) and self.whole():
-            return
+        if reuse and self._order == (release, keys) and self._is_fine(reuse):
+            return None
         self.fresh(release, **keys)
         image_id = self.hosts[0].engine.client.images.get(self.image(release)).id
-        kept = self.production.restore(image_id)
-        self.apply()
+        if bootstrap:
+            self.production.keystone.remove_glance()
+        kept = not bootstrap and self.production.restore(image_id)
+        answer = self.apply()
         if not kept:
             self.production.keep(image_id)
         self.haproxy.wait()
         # The first question with a token fills the cache of tokens, for all that follow.
         for host in self.hosts:
             assert self.ask("GET", "/v2/images?limit=1", host)[0] == 200, host.logs()
-        self._order = (order, dict(self.keys), {name: dict(own) for name, own in self.own.items()})
+        self._order = (release, keys)
+        self._ordered = copy.deepcopy((self.keys, self.own))
+        return answer
+
+    def _is_fine(self, reuse):
+        unchanged = (self.keys, self.own) == self._ordered
+        return (unchanged or reuse == "edited") and self.whole()
 
     def whole(self):
         """Whether every host has its one container, and serves."""

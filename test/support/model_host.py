@@ -83,6 +83,7 @@ class Host:
         }
         self.policy, self.containers, self._made = policy, [], 0
         self.order, self.probes = {}, {}  # by address
+        self.balanced_out = False  # drained at the load balancer
         self.effects, self.kill_at, self.dead = 0, None, False
         self.refused, self.watch, self.events, self.on_effect = [], False, [], None
 
@@ -373,6 +374,21 @@ class Host:
             one.drained = None
         self._done("resume")
 
+    def _begin_drain(self, settings, in_turn=False):
+        self._drain(by="replacement")
+        self._effect("drain at the load balancer")
+        self.balanced_out = True
+        self._done("drain at the load balancer")
+
+    def _cancel_drain(self, settings):
+        self._resume()
+        self._ready(settings)
+
+    def _ready(self, settings, serves=True):
+        self._effect("back into rotation")
+        self.balanced_out = False
+        self._done("back into rotation")
+
     def _drained_by(self, pid):
         return next((one.drained for one in self._of([pid])), None)
 
@@ -419,6 +435,11 @@ class Host:
             "glance_api.drained": lambda: any(one.drained for one in self.containers),
             "glance_api.drained_by": self._drained_by,
             "glance_api.resume": self._resume,
+            "glance_drain.begin": self._begin_drain,
+            "glance_drain.cancel": self._cancel_drain,
+            "glance_drain.wait_for_last_request": lambda settings: None,
+            "glance_balancer.ready": self._ready,
+            "glance_balancer.drained": lambda settings: ["drained"] * self.balanced_out,
         }
 
     def want(self, spec):

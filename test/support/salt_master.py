@@ -16,6 +16,7 @@ from support import session
 from support.salt_call import LIMIT, Result
 
 START_LIMIT = 90  # seconds until a daemon is up
+PATIENCE = 300  # seconds without an answer after which a minion is asked whether it still works
 POLL = 0.05
 
 
@@ -168,7 +169,7 @@ class Master:
             "--out=json",
             "--no-color",
             "--log-level=error",
-            *(["--static", "--timeout=60"] if program == "salt" else []),
+            *(["--static", f"--timeout={PATIENCE}"] if program == "salt" else []),
             *target,
             function,
             *map(str, arguments),

@@ -18,6 +18,7 @@ def world(tmp_path, monkeypatch):
     functions = {
         "glance_engine.containers": lambda label=None: [] if label else containers,
         "glance_api.drained_by": lambda pid: None,
+        "glance_balancer.drained": lambda settings: [],
         "file.remove": lambda path: None,
     }
     monkeypatch.setattr(glance_leftovers, "__salt__", functions, raising=False)

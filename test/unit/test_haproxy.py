@@ -138,6 +138,8 @@ def test_an_unknown_address_is_one_sentence(monkeypatch, answer):
         ({"haproxy_health_check": "check rise 2"}, "it must name inter and fall"),
         ({"haproxy_health_check": "observe layer7"}, "options of a HAProxy server"),
         ({"glance_haproxy_file": "/etc/haproxy/glance.conf"}, "only files that end in .cfg"),
+        ({"glance_haproxy_socket": ["somewhere"]}, "HOST:PORT or the absolute path of a socket"),
+        ({"glance_haproxy_socket": "10.0.0.9"}, "HOST:PORT or the absolute path of a socket"),
         ({"glance_api_addresses": {"ctl2": "somewhere"}}, "glance_api_addresses:ctl2 is"),
         ({"kolla_internal_fqdn_cert": "/x.pem"}, "glance_haproxy_certificates is where"),
     ],
@@ -146,6 +148,15 @@ def test_what_cannot_work_is_told(keys, words):
     named = {"database_address": "10.0.0.9", "keystone_internal_url": "http://10.0.0.9:5000"}
     _, faults = settings_for({**BASE, **named, **keys})
     assert any(words in fault for fault in faults), faults
+
+
+def test_sockets_for_some_of_the_load_balancers_are_warned_of():
+    given = "10.0.0.5:1936, /run/haproxy.sock"
+    settings = settings_of(glance_haproxy_socket=given)
+    assert settings["glance_haproxy_socket"] == ["10.0.0.5:1936", "/run/haproxy.sock"]
+    assert any("names 2 of 3 load balancers" in one for one in settings["warnings"])
+    two = settings_of(glance_haproxy_socket=given, glance_loadbalancer_group=["lb1", "lb2"])
+    assert not any("load balancers" in one for one in two["warnings"])
 
 
 def test_a_host_with_nothing_but_the_load_balancer_is_no_fault():

@@ -60,6 +60,7 @@ def is_whole(host, spec):
     assert (only.name, only.spec, only.policy) == (NAME, spec, host.policy)
     host.pass_time(LOADING)
     assert only.running and host.answers(only.address) and only.drained is None
+    assert not host.balanced_out
     verdict = glance_container.decide(host._containers(), spec, host.policy)
     assert verdict["do"] == "nothing"
     assert os.listdir(host.settings["snapshot_dir"]) == [spec]

@@ -1,0 +1,251 @@
+"""
+HAProxy while it runs: this host taken out of rotation at once, and put back, by its admin sockets.
+
+The servers of this host are found by address and port in every backend, so it does not matter who
+wrote HAProxy's configuration. ``set server ... state drain`` lets what is in flight end and sends
+nothing new; a reload forgets it, which is why the health check is switched off as well
+(``glance_drain``). HAProxy: management guide, "set server", "show servers state", "show stat".
+"""
+
+import contextlib
+import csv
+import io
+import logging
+import socket
+import time
+
+from salt.exceptions import CommandExecutionError
+
+log = logging.getLogger(__name__)
+
+__virtualname__ = "glance_balancer"
+
+POLL = 0.2  # seconds between two questions
+ANSWER = 5  # seconds for each answer of a socket
+SETTLE = 10  # seconds in which HAProxy must show what it was told
+DRAINED = 0x08 | 0x10  # srv_admin_state: forced to drain, or by a tracked server
+RUNNING = "2"  # srv_op_state
+
+
+def __virtual__():
+    return __virtualname__
+
+
+def drain(settings, keep_one=False):
+    """
+    Take this host out of rotation at every HAProxy.
+
+    settings
+        Result of ``glance_settings.get``.
+    keep_one
+        Not before HAProxy sees another host as up, if it knows others.
+
+    Returns True when all load balancers have done it; False when pillar does not name a socket
+    for each of them, or one could not be told: then the health check has to be waited for.
+    """
+    sockets = settings["glance_haproxy_socket"]
+    try:
+        for one in sockets:
+            if keep_one:
+                _wait_for_another(settings, one)
+            _set(settings, one, "drain")
+    except CommandExecutionError as err:
+        log.warning("glance-api: %s; its health check has to notice the drain", err)
+        return False
+    return bool(sockets) and len(sockets) >= len(settings["glance_loadbalancer_group"])
+
+
+def idle(settings):
+    """
+    Whether no HAProxy has a request for this host any more; True also where none can be asked.
+
+    settings
+        Result of ``glance_settings.get``.
+    """
+    try:
+        return not any(
+            int(row["scur"])
+            for one in settings["glance_haproxy_socket"]
+            for row in _table(one, "show stat")
+            if (row["pxname"], row["svname"]) in {_name(s) for s in _own(settings, one)}
+        )
+    except CommandExecutionError as err:
+        log.warning("glance-api: %s", err)
+        return True
+
+
+def ready(settings, serves=True):
+    """
+    Put this host back into rotation at every HAProxy that has drained it.
+
+    settings
+        Result of ``glance_settings.get``.
+    serves
+        Whether the API runs again, so that HAProxy must come to see it as up.
+
+    Returns the servers that were drained. Raises CommandExecutionError when a HAProxy shows that it
+    has drained this host and does not put it back; one that does not answer is left to the next
+    run.
+    """
+    found = []
+    for one in settings["glance_haproxy_socket"]:
+        here = _drained_at(settings, one)
+        if here:
+            _set(settings, one, "ready")
+            if serves:
+                _wait_until_up(settings, one)
+        found += here
+    return found
+
+
+def drained(settings):
+    """
+    The servers of this host that a HAProxy has drained, one sentence each. Only looks; a HAProxy
+    that does not answer has none.
+
+    settings
+        Result of ``glance_settings.get``.
+    """
+    return [
+        sentence
+        for one in settings["glance_haproxy_socket"]
+        for sentence in _drained_at(settings, one)
+    ]
+
+
+# ------------------------------------------------------------------ what HAProxy says
+
+
+def _own(settings, where):
+    """Rows of ``show servers state`` for this host's API."""
+    address, port = settings["api_address"], str(settings["glance_api_listen_port"])
+    return [
+        row
+        for row in _table(where, "show servers state")
+        if (row["srv_addr"], row["srv_port"]) == (address, port)
+    ]
+
+
+def _drained_at(settings, where):
+    try:
+        own = _own(settings, where)
+    except CommandExecutionError as err:
+        log.warning("glance-api: %s", err)
+        return []
+    return [
+        f"{'/'.join(_name(server))} at HAProxy {where} is drained"
+        for server in own
+        if _is_drained(server)
+    ]
+
+
+def _is_drained(server):
+    return bool(int(server["srv_admin_state"]) & DRAINED)
+
+
+def _name(server):
+    return server["be_name"], server["srv_name"]
+
+
+def _table(where, command):
+    """Rows of a table: CSV, or columns after a line with the version of their format."""
+    lines = [line for line in _tell(where, command).splitlines() if line.strip()]
+    begin = next((n for n, line in enumerate(lines) if line.startswith("# ")), None)
+    if begin is None:
+        raise CommandExecutionError(f"HAProxy at {where} does not answer '{command}' with a table")
+    lines = [lines[begin][2:], *lines[begin + 1 :]]
+    if "," in lines[0]:
+        return list(csv.DictReader(io.StringIO("\n".join(lines))))
+    columns = lines[0].split()
+    return [dict(zip(columns, line.split(), strict=False)) for line in lines[1:]]
+
+
+# ------------------------------------------------------------------ what HAProxy is told
+
+
+def _set(settings, where, state):
+    """Set the state of this host's servers, and see to it that HAProxy shows it."""
+    own = _own(settings, where)
+    if not own:
+        raise CommandExecutionError(
+            f"HAProxy at {where} has no server {settings['listen']}; check"
+            " glance:glance_haproxy_socket, and whether it was reloaded"
+        )
+    for server in own:
+        said = _tell(where, f"set server {'/'.join(_name(server))} state {state}").strip()
+        if said:
+            raise CommandExecutionError(
+                f"HAProxy at {where} (glance:glance_haproxy_socket) refuses to {state} this host:"
+                f" {said.splitlines()[0]}"
+            )
+    _until(
+        lambda: all(_is_drained(server) == (state == "drain") for server in _own(settings, where)),
+        SETTLE,
+        f"HAProxy at {where} does not show the state {state} of {settings['listen']}",
+    )
+
+
+def _wait_until_up(settings, where):
+    _until(
+        lambda: all(server["srv_op_state"] == RUNNING for server in _own(settings, where)),
+        __salt__["glance_haproxy.notice"](settings) + SETTLE,
+        f"HAProxy at {where} does not see {settings['listen']} as up, although its API answers",
+    )
+
+
+def _wait_for_another(settings, where):
+    """Wait until each backend that has other servers has one that serves."""
+    own = {_name(server) for server in _own(settings, where)}
+    backends = {backend for backend, _ in own}
+
+    def another():
+        rows = [row for row in _table(where, "show servers state") if row["be_name"] in backends]
+        others = [row for row in rows if _name(row) not in own]
+        serving = {
+            row["be_name"]
+            for row in others
+            if row["srv_op_state"] == RUNNING and row["srv_admin_state"] == "0"
+        }
+        return serving == {row["be_name"] for row in others}
+
+    _until(
+        another,
+        __salt__["glance_haproxy.notice"](settings) + SETTLE,
+        f"HAProxy at {where} does not see another host as up",
+    )
+
+
+def _until(condition, seconds, what):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise CommandExecutionError(f"{what} within {seconds:.0f} seconds")
+        time.sleep(POLL)
+
+
+def _tell(where, command):
+    """One command to an admin socket; what it says."""
+    try:
+        with contextlib.closing(_connect(where)) as link:
+            link.sendall(f"{command}\n".encode())
+            parts = iter(lambda: link.recv(65536), b"")
+            return b"".join(parts).decode("utf-8", "replace")
+    except OSError as err:
+        raise CommandExecutionError(
+            f"HAProxy at {where} (glance:glance_haproxy_socket) does not answer:"
+            f" {err.strerror or err}"
+        ) from None
+
+
+def _connect(where):
+    if where.startswith("/"):
+        link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        link.settimeout(ANSWER)
+        try:
+            link.connect(where)
+        except OSError:
+            link.close()
+            raise
+        return link
+    host, _, port = where.rpartition(":")
+    return socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER)

@@ -1,0 +1,167 @@
+"""Hosts that drain at once take turns, whatever the order in which they get on."""
+
+import random
+import threading
+
+import pytest
+
+import glance_drain
+
+pytestmark = pytest.mark.cluster
+
+GROUP = ["ctl1", "ctl2", "ctl3"]
+STEPS = 20000  # more than any run takes
+
+
+class World:
+    """Hosts as threads of which one at a time goes on, chosen by chance.
+
+    Every call of the world and every pause is a point where another host may go on; a pause lets
+    time pass.
+    """
+
+    def __init__(self, seed, dead=()):
+        self.random, self.baton = random.Random(seed), threading.Condition()
+        self.now, self.turn, self.steps = 0.0, None, 0
+        self.out, self.dead, self.holding, self.most, self.events = set(), set(dead), set(), 0, []
+        self.local, self.waiting = threading.local(), set()
+
+    def point(self):
+        """Let another host go on, if chance wants it."""
+        with self.baton:
+            self.waiting.add(self.local.name)
+            self.choose()
+            self.baton.wait_for(lambda: self.turn == self.local.name)
+            self.waiting.discard(self.local.name)
+
+    def choose(self):
+        self.steps += 1
+        assert self.steps < STEPS, "they wait for each other"
+        if len(self.waiting) == len(self.alive):
+            self.turn = self.random.choice(sorted(self.waiting))
+            self.baton.notify_all()
+
+    # what glance_drain calls
+
+    def request(self, settings, *_, **__):
+        self.point()
+        peer = settings["listen"].split(":")[0]
+        if peer in self.out | self.dead:
+            raise glance_drain.CommandExecutionError("503")
+
+    def drain(self, settings, by):
+        self.point()
+        assert by == "replacement"
+        self.out.add(self.local.name)
+
+    def resume(self):
+        self.point()
+        self.out.discard(self.local.name)
+
+    def sleep(self, seconds):
+        self.now += seconds / len(GROUP)
+        self.point()
+
+    def monotonic(self):
+        return self.now
+
+    # the hosts
+
+    def host(self, name):
+        self.local.name = name
+        self.point()
+        glance_drain.begin(settings_of(name), in_turn=True)
+        self.holding.add(name)
+        self.most = max(self.most, len(self.holding))
+        self.events.append(name)
+        for _ in range(5):
+            self.point()  # it stops, starts, is checked
+        self.holding.discard(name)
+        self.out.discard(name)  # the new container's health check
+        with self.baton:
+            self.alive.discard(name)
+            if self.alive:
+                self.choose()
+
+    def run(self):
+        hosts = [name for name in GROUP if name not in self.dead]
+        self.alive = set(hosts)
+        threads = [threading.Thread(target=self.host, args=[name], daemon=True) for name in hosts]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert sorted(self.events) == hosts
+
+
+def settings_of(name):
+    return {
+        "minion_id": name,
+        "glance_api_hosts": GROUP,
+        "glance_api_listen_port": 9292,
+        "glance_drain_timeout": 30,
+        "glance_healthy_deadline": 30,
+        "enable_haproxy": False,
+    }
+
+
+@pytest.fixture
+def world(monkeypatch):
+    """A function: seed, dead hosts -> a World in which glance_drain runs."""
+
+    def make(seed, dead=()):
+        made = World(seed, dead)
+        members = [{"name": name, "address": name} for name in GROUP]
+        parts = {
+            "glance_haproxy.members": lambda settings: members,
+            "glance_haproxy.notice": lambda settings: 11,
+            "glance_http.request": made.request,
+            "glance_api.drain": made.drain,
+            "glance_api.resume": made.resume,
+            "glance_balancer.drain": lambda settings, keep_one: False,
+        }
+        monkeypatch.setattr(glance_drain, "__salt__", parts, raising=False)
+        monkeypatch.setattr(glance_drain, "time", made)
+        return made
+
+    return make
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_never_two_hosts_are_out_at_once(world, seed):
+    made = world(seed)
+    made.run()
+    assert made.most == 1
+
+
+def test_a_host_that_stays_away_is_not_waited_for_for_ever(world):
+    made = world(1, dead=["ctl3"])
+    made.run()
+    assert made.most == 1
+    assert made.now > 60, "but as long as its replacement could take"
+
+
+def test_alone_there_is_nobody_to_wait_for(monkeypatch):
+    done = []
+    parts = {
+        "glance_haproxy.members": lambda settings: [{"name": "ctl1", "address": "x"}],
+        "glance_api.drain": lambda settings, by: done.append(by),
+        "glance_balancer.drain": lambda settings, keep_one: False,
+    }
+    monkeypatch.setattr(glance_drain, "__salt__", parts, raising=False)
+    glance_drain.begin({**settings_of("ctl1"), "glance_api_hosts": ["ctl1"]}, in_turn=True)
+    assert done == ["replacement"]
+
+
+@pytest.mark.parametrize(("told", "waited"), [(True, []), (False, [11])])
+def test_only_a_load_balancer_that_was_not_told_is_waited_for(monkeypatch, told, waited):
+    slept = []
+    parts = {
+        "glance_haproxy.notice": lambda settings: 11,
+        "glance_api.drain": lambda settings, by: None,
+        "glance_balancer.drain": lambda settings, keep_one: told,
+    }
+    monkeypatch.setattr(glance_drain, "__salt__", parts, raising=False)
+    monkeypatch.setattr(glance_drain.time, "sleep", slept.append)
+    glance_drain.begin(settings_of("ctl1"))
+    assert slept == waited
