@@ -50,6 +50,7 @@ IDENTITY = {
     "X-Roles": "admin,member,reader",
 }
 ENDED = {"active", "killed", "deleted"}
+UNLOCKED = 10  # seconds after which an import that has ended counts so although its lock is there
 POLL_INTERVAL = 0.2  # seconds between two looks at an import
 AFTER_FAILURE = 0.05  # seconds until a loop goes on after a failure
 OUTSTANDING_LIMIT = 1000  # lists in flight; more than that is reported, not sent
@@ -184,7 +185,7 @@ class Load:
 
     async def imported(self, kind, image, data):
         """Wait until an import has ended and look at its result."""
-        begin = time.monotonic()
+        begin, ended = time.monotonic(), None
         with self.book.flight(kind):
             while True:
                 if time.monotonic() - begin > self.options.import_deadline:
@@ -194,7 +195,12 @@ class Load:
                     seen = await self.ask("show", "GET", f"/v2/images/{image}", 200, image=image)
                     waits = seen.get("os_glance_importing_to_stores")
                     if seen["status"] in ENDED and not waits or seen.get("os_glance_failed_import"):
-                        break
+                        # Glance's task still takes its lock off the image: who deletes it now
+                        # may get 500 (StaleDataError), with any load.
+                        ended = ended or time.monotonic()
+                        locked = "os_glance_import_task" in seen
+                        if not locked or time.monotonic() - ended > UNLOCKED:
+                            break
                     if seen["status"] == "queued" and "os_glance_import_task" not in seen:
                         break
                 await asyncio.sleep(POLL_INTERVAL)
