@@ -30,6 +30,7 @@ pytestmark = pytest.mark.upgrade
 
 REQUESTS = 1500
 RATE = 20
+LONG = 480  # seconds that the first hosts may take on a busy machine
 LIMIT = 1.15  # of the seconds that cannot be avoided
 
 
@@ -62,7 +63,8 @@ def test_a_killed_run_goes_on_with_the_same_command(cluster):
     with cluster.load(rate=RATE) as load:
         job = start(cluster)
         second = cluster.hosts[1]
-        wait_for(lambda: len(second.containers()) == 2 or job.ended, 180, "work on the second host")
+        both = 2  # containers, while one takes over from the other
+        wait_for(lambda: len(second.containers()) == both or job.ended, LONG, "a hand-over")
         os.killpg(job.process.pid, signal.SIGKILL)
         roll = Roll(cluster)
         report = load.stop()
