@@ -11,6 +11,7 @@ import pytest
 from salt.exceptions import CommandExecutionError
 
 import glance_api
+import glance_cache
 import glance_check
 import glance_http
 import glance_log
@@ -56,7 +57,10 @@ class Node:
             "trial": True,
             "glance_api_hosts": ["one"],
             "enable_glance_image_cache": False,
-            "stores": [{"name": "file", "type": "file"}, {"name": "http", "type": "http"}],
+            "stores": [
+                {"name": name, "type": name, "options": {}, "secrets": []}
+                for name in ("file", "http")
+            ],
             "default_store": "file",
         }
 
@@ -66,6 +70,8 @@ class Node:
             "glance_check.stores": glance_check.stores,
             "glance_log.position": glance_log.position,
             "glance_log.reason": glance_log.reason,
+            "glance_cache.health": glance_cache.health,
+            "glance_jobs.warnings": lambda settings: [],  # no scheduler is part of this
             "glance_http.request": glance_http.request,
             "glance_http.project": glance_http.project,
             "glance_screen.make": glance_screen.make,
