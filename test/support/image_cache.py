@@ -191,8 +191,8 @@ class ImageCache:
         return any("Look at the image cache" in " ".join(row) for row in self.processes())
 
     def processes(self):
-        """The command lines of the container's processes."""
-        return self.glance.container.top()["Processes"]
+        """The rows that ps has for the container's processes, not cut at its width of a screen."""
+        return self.glance.container.top(ps_args="-efww")["Processes"]
 
     @staticmethod
     def report(result):
