@@ -125,6 +125,7 @@ def test_an_edit_on_all_at_once_fails_no_request_by_hand_over(group):
     assert all("was replaced by hand-over" in comment for comment in comments.values())
 
 
+@pytest.mark.soak
 def test_an_edit_on_all_at_once_fails_no_request_by_drain(group):
     """They take turns, though nobody tells them to; HAProxy is told by its admin socket."""
     comments = edit_under_load(
