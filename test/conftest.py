@@ -45,7 +45,7 @@ def _restart_event_listener():
 
 @pytest.fixture(scope="session")
 def address():
-    """A function: number of a simulated host -> loopback address of this session."""
+    """A function: number of a simulated host -> loopback address of this run."""
     return session.address
 
 

@@ -15,7 +15,7 @@ BUILD_LIMIT = 1200  # seconds that the making of one image may take
 
 
 def address(host=1):
-    """Return a loopback address that only this session uses; `host` from 1 to 254."""
+    """Return a loopback address that only this run uses; `host` from 1 to 254."""
     return f"127.0.{ENGINE_NUMBER * 10}.{host}"
 
 

@@ -1,1 +1,1 @@
-"""Real storage servers, each in a container on an address of this session."""
+"""Real storage servers, each in a container on an address of this run."""
