@@ -47,7 +47,7 @@ def make(plan, mode, hosts, results):
         All minion ids of the group, in order.
     results
         ``{step id: {"result", "comment", "seconds", "start", "hosts": {minion id: [states]}}}`` of
-        the steps that have run or were passed over; a state is ``{"id", "result", "comment"}``.
+        the steps that have run; a state is ``{"id", "result", "comment"}``.
 
     Returns ``{"ok", "lines"}``.
     """
@@ -84,7 +84,7 @@ def make(plan, mode, hosts, results):
 
 
 def _outcome(result):
-    if result is None or str(result["comment"]).startswith(NOT_RUN):
+    if result is None:
         return {"state": "untouched", "seconds": 0.0, "said": [], "bad": []}
     seconds = result["seconds"]
     if result["result"] is False:

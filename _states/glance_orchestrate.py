@@ -45,7 +45,10 @@ def reported(name, mode, hosts, plan):
     __salt__["glance_lock.release"]()
     steps = {step["id"] for step in plan["steps"]}
     results = {
-        one["__id__"]: _result(one) for one in __running__.values() if one.get("__id__") in steps
+        one["__id__"]: _result(one)
+        for one in __running__.values()
+        # Salt passes over what waits for a failed step, and over what is for failures only.
+        if one.get("__id__") in steps and one.get("__state_ran__", True)
     }
     report = __salt__["glance_report.make"](plan, mode, hosts, results)
     ret.update(result=report["ok"], comment="\n".join(report["lines"]))

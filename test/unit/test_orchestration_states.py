@@ -16,7 +16,7 @@ NESTED = {
 }  # fmt: skip
 
 
-def reported(changes, result=False, plan=PLAN, test=False, start_time="01:02:03.5"):
+def reported(changes, result=False, plan=PLAN, test=False, start_time="01:02:03.5", passed_over=()):
     released = []
     functions = {
         "glance_report.make": glance_report.make,
@@ -32,7 +32,20 @@ def reported(changes, result=False, plan=PLAN, test=False, start_time="01:02:03.
             "changes": changes,
             "duration": 1500.0,
             "start_time": start_time,
-        }
+        },
+        # As Salt notes what it has not run.
+        **{
+            f"salt_|-{one}_|-{one}_|-state": {
+                "__id__": one,
+                "__state_ran__": False,
+                "result": True,
+                "comment": "State was not run because onfail req did not change",
+                "changes": {},
+                "duration": 0.001,
+                "start_time": start_time,
+            }
+            for one in passed_over
+        },
     }
     ret = module.reported("It is reported", "deploy", ["ctl1"], plan)
     assert released == ([] if test else [True])
@@ -63,6 +76,23 @@ def test_a_function_a_runner_or_a_minion_that_is_gone(changes, reason):
 
 def test_a_run_that_worked():
     assert reported({"ctl1": {"one": {**NESTED["first"]}}}, result=True)["result"] is True
+
+
+def test_what_is_for_failures_only_and_was_passed_over_is_no_failure():
+    back = {**STEP, "id": "ctl1 is put back", "phase": "start_old", "onfail": [STEP["id"]]}
+    plan = {**PLAN, "steps": [STEP, back]}
+    worked = {"ctl1": {"one": {**NESTED["first"]}}}
+    ret = reported(worked, result=True, plan=plan, passed_over=[back["id"]])
+    assert ret["result"] is True and "The deploy is finished" in ret["comment"]
+    assert back["id"] not in ret["comment"]
+
+
+def test_a_step_that_was_passed_over_is_not_done():
+    later = {**STEP, "id": "ctl2 runs", "hosts": ["ctl2"]}
+    plan = {**PLAN, "steps": [STEP, later]}
+    worked = {"ctl1": {"one": {**NESTED["first"]}}}
+    ret = reported(worked, result=True, plan=plan, passed_over=[later["id"]])
+    assert ret["result"] is False and "did not come to its end" in ret["comment"]
 
 
 def test_a_dry_run_tells_the_plan_and_keeps_the_lock():
