@@ -1,23 +1,51 @@
 """A host in a few data structures: engine, kernel and API, for killing a run at every step.
 
-Everything that ``glance_replace`` does to the world goes through ``__salt__``. Here these
-functions act on a model, count their effects, and stop the run for good at a given one. After
+Everything that a replacement does to the world goes through ``__salt__``. Here these functions
+act on a model, count their effects, and stop the run for good at a given one. After
 every effect the model tells whether a client would have been served.
 """
 
 import os
 import shutil
+import types
 
 from salt.exceptions import CommandExecutionError
 
 import glance_container
+import glance_fallback
 import glance_http
 import glance_leftovers
+import glance_newcomer
+import glance_replace
+import glance_retire
+import glance_steering
+
+# What a replacement consists of; none of it is modelled.
+REPLACING = (
+    glance_replace,
+    glance_newcomer,
+    glance_steering,
+    glance_retire,
+    glance_fallback,
+    glance_leftovers,
+)
 
 NAME = "glance_api"
 HERE = "10.0.0.5"
 LOADING = 3.0  # seconds from the start of a container until its application is loaded
 STOPPING = 4.0  # seconds that a container takes to stop
+
+
+def functions_of(*modules):
+    """{"module.function": function} of what these modules offer, as Salt's loader names it."""
+    return {
+        f"{module.__name__}.{name}": found
+        for module in modules
+        for name, found in vars(module).items()
+        if isinstance(found, types.FunctionType)
+        and found.__module__ == module.__name__
+        and not name.startswith("_")
+    }
 
 
 class Killed(BaseException):
@@ -178,7 +206,7 @@ class Host:
             if one.policy == "always" or (one.policy == "unless-stopped" and not one.by_hand):
                 self._run(one)
 
-    # the functions that glance_replace calls
+    # the functions that a replacement calls
 
     def _effect(self, what):
         """Count an effect; the run may be killed just before it."""
@@ -403,7 +431,7 @@ class Host:
     def salt(self):
         """What ``__salt__`` is."""
         return {
-            "glance_leftovers.remove": glance_leftovers.remove,
+            **functions_of(*REPLACING),
             "glance_progress.tell": lambda *told, **more: None,
             "glance_container.decide": glance_container.decide,
             "glance_container.is_ending": glance_container.is_ending,

@@ -4,7 +4,10 @@ import pytest
 from salt.exceptions import CommandExecutionError
 
 import glance_http
+import glance_newcomer
 import glance_replace
+import glance_steering
+from support.model_host import functions_of
 
 pytestmark = pytest.mark.one_host
 
@@ -22,26 +25,28 @@ def looks(monkeypatch):
     """What glance_sockets.listeners answers, look by look; the last answer stays."""
     answers = []
     loaded = {
+        **functions_of(glance_steering),
         "glance_engine.inspect": lambda name: {"running": True, "started_at": "now"},
         "glance_engine.pids": lambda name: [10],
         "glance_sockets.listeners": lambda *_: answers.pop(0) if answers[1:] else answers[0],
         "glance_api.probe_once": lambda *_, **__: {"ok": True, "reason": ""},
         "glance_api.deep_check": lambda *_, **__: {},
     }
-    monkeypatch.setattr(glance_replace, "__salt__", loaded, raising=False)
+    for module in (glance_newcomer, glance_steering):
+        monkeypatch.setattr(module, "__salt__", loaded, raising=False)
     return answers
 
 
 def test_the_same_socket_may_be_found_in_another_process_or_with_a_queue(looks):
     looks += [[SOCKET], [{**SOCKET, "pid": 11, "fd": 5, "queued": 2}]]
-    glance_replace._become_fit(SETTINGS, "new", None)
+    glance_newcomer.become_fit(SETTINGS, "new")
 
 
 @pytest.mark.parametrize("later", [[], [{**SOCKET, "inode": 8}]])
 def test_another_socket_is_not_fit(looks, later):
     looks += [[SOCKET], later]
     with pytest.raises(CommandExecutionError, match="it closed its listening socket"):
-        glance_replace._become_fit(SETTINGS, "new", None)
+        glance_newcomer.become_fit(SETTINGS, "new")
 
 
 @pytest.mark.parametrize(
@@ -61,12 +66,12 @@ def test_a_container_is_reached_where_it_serves(monkeypatch, url, reached):
         "glance_engine.inspect": lambda name: {"labels": labels},
         "glance_http.at": glance_http.at,
     }
-    monkeypatch.setattr(glance_replace, "__salt__", loaded, raising=False)
-    there = glance_replace._reached(settings, "old")
+    monkeypatch.setattr(glance_steering, "__salt__", loaded, raising=False)
+    there = glance_steering.reached(settings, "old")
     assert (there["api_address"], there["glance_api_listen_port"]) == reached
     assert there["api_scheme"] == (url or "http").partition(":")[0]
     elsewhere = reached != ("127.0.0.1", 9292)
-    assert glance_replace._serves_elsewhere(settings, "old") is elsewhere
+    assert glance_steering.serves_elsewhere(settings, "old") is elsewhere
 
 
 @pytest.mark.parametrize(
@@ -85,14 +90,14 @@ def test_only_a_shared_address_can_be_handed_over(files, shares):
 @pytest.mark.parametrize("spec", [{}, {"cpu_shares": 512}])
 def test_in_charge_it_gets_the_cpu_that_it_had_to_leave_to_the_other(monkeypatch, spec):
     want, calls = {"policy": "no", "spec": spec}, []
-    present = {"cpu_shares": glance_replace.BESIDE, "restart_policy": "no"}
+    present = {"cpu_shares": glance_newcomer.BESIDE, "restart_policy": "no"}
     loaded = {
         "glance_engine.inspect": lambda name: present,
         "glance_engine.restart_policy": lambda *call: calls.append(call),
     }
-    monkeypatch.setattr(glance_replace, "__salt__", loaded, raising=False)
-    glance_replace._in_charge("new", "old", want)
+    monkeypatch.setattr(glance_newcomer, "__salt__", loaded, raising=False)
+    glance_newcomer.take_charge("new", want, "old")
     # A run that was killed before that is ended by the next one.
-    glance_replace._keep_policy("new", want)
+    glance_newcomer.keep_charge("new", want)
     usual = spec.get("cpu_shares", 1024)
     assert calls == [("new", "no", usual), ("old", "no"), ("new", "no", usual)]

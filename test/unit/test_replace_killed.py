@@ -13,7 +13,7 @@ from salt.exceptions import CommandExecutionError
 import glance_container
 import glance_leftovers
 import glance_replace
-from support.model_host import LOADING, NAME, STOPPING, Host, Killed
+from support.model_host import LOADING, NAME, REPLACING, STOPPING, Host, Killed
 
 pytestmark = pytest.mark.one_host
 
@@ -25,13 +25,16 @@ BEHAVIOURS = {"old": "good", "new": "good", "other": "good"}
 def host_with(tmp_path, monkeypatch):
     """A function: options of Host -> one on which the spec ``old`` is deployed."""
     numbers = itertools.count()
-    monkeypatch.setattr(glance_replace.log, "disabled", True)
+    for module in REPLACING:
+        if hasattr(module, "log"):
+            monkeypatch.setattr(module.log, "disabled", True)
 
     def make(behaviours=None, **options):
         made = Host(tmp_path / str(next(numbers)), {**BEHAVIOURS, **(behaviours or {})}, **options)
-        monkeypatch.setattr(glance_replace, "time", made.clock)
-        for module in (glance_replace, glance_leftovers):
+        for module in REPLACING:
             monkeypatch.setattr(module, "__salt__", made.salt(), raising=False)
+            if hasattr(module, "time"):
+                monkeypatch.setattr(module, "time", made.clock)
         run(made, "old")
         return made
 

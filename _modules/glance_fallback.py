@@ -1,0 +1,113 @@
+"""
+What serves when a newcomer is not fit: the old container goes on, or is started again.
+"""
+
+import time
+
+from salt.exceptions import CommandExecutionError
+
+__virtualname__ = "glance_fallback"
+
+NAME = "glance_api"
+RELEASE_LABEL = "glance.release"  # see glance_container.wanted
+POLL = 0.5  # seconds between two looks at a condition
+COME_BACK = 60  # seconds an old container gets to serve again
+
+
+def __virtual__():
+    return __virtualname__
+
+
+def undo(settings, want, name, err, back_to, born=None):
+    """
+    Remove a newcomer that is not fit and leave the old container in charge.
+
+    settings
+        Result of ``glance_settings.get``.
+    want
+        Result of ``glance_container.wanted``.
+    name
+        Name of the newcomer.
+    err
+        Why it is not fit.
+    back_to
+        Name of the old container; None when there is none.
+    born
+        When the old one was started, if it was in charge all the time.
+
+    Returns the error to raise, with the newcomer's last words unless ``err`` has a ``reason``.
+    """
+    words = last_words(name)
+    __salt__["glance_engine.remove"](name)
+    there = __salt__["glance_engine.inspect"](back_to) if back_to else None
+    if not there:
+        outcome = "nothing else ran on this host"
+    elif not there["running"] or __salt__["glance_container.is_ending"](back_to):
+        _, outcome = bring_back(settings, want, back_to)
+    else:
+        __salt__["glance_newcomer.keep_charge"](back_to, want)
+        outcome = f"{back_to} went on serving all the time and no request failed"
+        if there["started_at"] != born:
+            outcome = f"{back_to} is in charge again; requests that were inside {name} were lost"
+        __salt__["glance_steering.release"](settings, back_to)
+    try:
+        __salt__["glance_leftovers.remove"](settings)
+    except CommandExecutionError as later:
+        outcome += f"; then {str(later).rstrip('.')}"
+    # Where a driver's own words say why, those of the container tell no more.
+    words = "" if getattr(err, "reason", "") else f" Its last log lines:{words}"
+    return CommandExecutionError(
+        f"The new glance-api container was taken away again, because {str(err).rstrip('.')};"
+        f" {outcome}.{words}"
+    )
+
+
+def bring_back(settings, want, name):
+    """
+    Start an old container again, as after a failed newcomer.
+
+    One of another release stays stopped when the schema has become one that it does not know.
+
+    settings
+        Result of ``glance_settings.get``.
+    want
+        What was wanted instead, or at least ``{"policy", "spec", "labels"}``.
+    name
+        Container name.
+
+    Returns whether it serves, and a sentence without its full stop.
+    """
+    settings = __salt__["glance_steering.reached"](settings, name)
+    try:
+        present = __salt__["glance_engine.inspect"](name)
+        if present["labels"].get(RELEASE_LABEL) != want["labels"].get(RELEASE_LABEL):
+            unfit = __salt__["glance_schema.unfit"](settings, present)
+            if unfit:
+                return False, f"{name} was not started again, because {unfit}"
+        if name != NAME and not __salt__["glance_engine.inspect"](NAME):
+            __salt__["glance_engine.rename"](name, NAME)
+            name = NAME
+        __salt__["glance_newcomer.keep_charge"](name, want)
+        __salt__["glance_engine.start"](name)
+        deadline = time.monotonic() + COME_BACK
+        while time.monotonic() < deadline:
+            if __salt__["glance_steering.listeners"](settings, name):
+                if __salt__["glance_api.drained"]():
+                    __salt__["glance_api.resume"]()
+                if __salt__["glance_api.probe_once"](settings, probe=False)["ok"]:
+                    return True, f"{name} was started again and serves"
+            time.sleep(POLL)
+    except CommandExecutionError as err:
+        return False, f"{name} could not be started again ({str(err).rstrip('.')})"
+    return False, f"{name} was started again but did not answer within {COME_BACK} seconds"
+
+
+def last_words(name):
+    """
+    The last log lines of a container, each on a line of its own.
+
+    name
+        Container name.
+    """
+    lines = __salt__["glance_engine.logs"](name).splitlines()
+    return "".join(f"\n    {line}" for line in lines) or " (it wrote none)"
