@@ -43,17 +43,8 @@ def deep(settings, probe=False, timeout=30, stores=None):
     """
     Prove that this node works: list, then create, upload, download, compare and delete an image.
 
-    settings
-        Settings of ``glance_settings.get``.
-    probe
-        Ask from a privileged source port (the newcomer, during a hand-over).
-    timeout
-        Seconds for each answer.
-    stores
-        Names of the stores to upload to; by default only the default store.
-
-    Returns ``{"seconds": total, "steps": {step: seconds}}``. Raises CommandExecutionError with
-    one sentence: which step, the server's status, and the reason.
+    settings, probe, timeout, stores
+        As for ``glance_api.deep_check``, which returns and raises the same.
     """
     began = time.monotonic()
     steps = {}

@@ -274,6 +274,26 @@ def changes(old_summary, new_summary):
     }
 
 
+def present_image(settings):
+    """
+    The image that the settings name, as ``glance_engine.image`` tells it; None when it is to be
+    pulled. Only looks.
+
+    settings
+        Result of ``glance_settings.get``.
+
+    Raises CommandExecutionError when it is missing and ``glance_image_pull`` is never.
+    """
+    reference = settings["glance_api_image_full"]
+    image = __salt__["glance_engine.image"](reference)
+    if not image and settings["glance_image_pull"] == "never":
+        raise CommandExecutionError(
+            f"The image {reference} is not on this host and glance:glance_image_pull is never:"
+            " load it ('docker load'), or set glance:glance_image_pull to missing."
+        )
+    return image
+
+
 def pull(settings):
     """
     Pull the image that the settings name, with their login for the registry.

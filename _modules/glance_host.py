@@ -56,7 +56,24 @@ def facts(schema=False, changes=False, look=False, saltenv="base"):
 
         salt 'ctl*' glance_host.facts
     """
-    found = {
+    found = unknown()
+    try:
+        _look(found, schema, look)
+        if changes:
+            _dry_run(found, saltenv)
+    except SaltInvocationError as err:
+        found["faults"] += str(err).splitlines()
+    except CommandExecutionError as err:
+        found["faults"].append(str(err))
+    return found
+
+
+def unknown():
+    """
+    What :py:func:`facts` tells of a host that told nothing yet: it runs nothing that is known, and
+    would be worked on.
+    """
+    return {
         "settings": {},
         "faults": [],
         "runs_api": None,
@@ -69,15 +86,6 @@ def facts(schema=False, changes=False, look=False, saltenv="base"):
         "schema": None,
         "sharing": None,
     }
-    try:
-        _look(found, schema, look)
-        if changes:
-            _dry_run(found, saltenv)
-    except SaltInvocationError as err:
-        found["faults"] += str(err).splitlines()
-    except CommandExecutionError as err:
-        found["faults"].append(str(err))
-    return found
 
 
 def precheck():
@@ -222,19 +230,13 @@ def _dry_run(found, saltenv):
 
 
 def _image(settings):
-    reference, pull = settings["glance_api_image_full"], settings["glance_image_pull"]
-    here = __salt__["glance_engine.image"](reference)
-    if not here and pull == "never":
-        raise CommandExecutionError(
-            f"The image {reference} is not on this host and glance:glance_image_pull is never:"
-            " load it ('docker load'), or set glance:glance_image_pull to missing."
-        )
-    if pull == "always" or not here:
+    here = __salt__["glance_container.present_image"](settings)
+    if settings["glance_image_pull"] == "always" or not here:
         __salt__["glance_container.pull"](settings)
     refusal = __salt__["glance_container.refusal"](
         __salt__["glance_engine.containers"](),
         __salt__["glance_container.is_foreign"](),
-        __salt__["glance_container.release_of"](reference)["release"],
+        __salt__["glance_container.release_of"](settings["glance_api_image_full"])["release"],
     )
     if refusal:
         raise CommandExecutionError(refusal)

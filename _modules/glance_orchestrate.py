@@ -206,19 +206,7 @@ def _host(name, answers, told):
     if isinstance(told, dict):
         return {"id": name, "answers": True, **told}
     faults = [f"It cannot be asked what it runs: {_first_line(told)}"] if answers else []
-    return {
-        "id": name,
-        "answers": answers,
-        "settings": {},
-        "faults": faults,
-        "runs_api": None,
-        "running": None,
-        "others": [],
-        "wanted": dict.fromkeys(("reference", "image_id", "release", "version", "hash")),
-        "change": True,
-        "would": [],
-        "drained_by": None,
-    }
+    return {"id": name, **__salt__["glance_host.unknown"](), "answers": answers, "faults": faults}
 
 
 def _wait_for_work(client, hosts, test):

@@ -50,12 +50,7 @@ def image_present(name, any_release=False):
         reference, pull = settings["glance_api_image_full"], settings["glance_image_pull"]
         if __salt__["glance_container.is_foreign"]():
             raise CommandExecutionError(__salt__["glance_container.refusal"]([], True, None))
-        before = __salt__["glance_engine.image"](reference)
-        if not before and pull == "never":
-            raise CommandExecutionError(
-                f"The image {reference} is not on this host and glance:glance_image_pull is never:"
-                " load it ('docker load'), or set glance:glance_image_pull to missing."
-            )
+        before = __salt__["glance_container.present_image"](settings)
         if __opts__["test"]:
             if not before:
                 ret["result"] = None

@@ -3,6 +3,7 @@
 import pytest
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
+import glance_container
 import glance_host
 
 pytestmark = pytest.mark.cluster
@@ -64,6 +65,7 @@ class Host:
             "glance_container.is_foreign": lambda: False,
             "glance_container.refusal": lambda *_: None,
             "glance_container.serves": lambda spec: self.now.get("spec") == spec,
+            "glance_container.present_image": glance_container.present_image,
             "glance_container.pull": lambda settings: self.called.append("pull"),
             "glance_engine.containers": lambda: self.ours,
             "glance_engine.image": lambda reference: {"id": "sha256:1"},
@@ -84,7 +86,8 @@ class Host:
 @pytest.fixture
 def host(monkeypatch):
     made = Host()
-    monkeypatch.setattr(glance_host, "__salt__", made.functions, raising=False)
+    for module in (glance_host, glance_container):
+        monkeypatch.setattr(module, "__salt__", made.functions, raising=False)
     monkeypatch.setattr(glance_host, "__context__", {}, raising=False)
     reached = lambda *where: made.called.append(("reach", *where[:2]))  # noqa: E731
     monkeypatch.setattr(glance_host, "_reach", reached)

@@ -3,6 +3,7 @@
 import pytest
 from salt.exceptions import CommandExecutionError
 
+import glance_host
 import glance_orchestrate
 
 pytestmark = pytest.mark.cluster
@@ -51,6 +52,7 @@ class Master:
             "glance_lock.release": lambda: self.released.append(True),
             "glance_lock.take": lambda what, seconds: self.other,
             "glance_lock.sentence": lambda lock: f"{lock['owner']} is at work.",
+            "glance_host.unknown": glance_host.unknown,
             "glance_deploy.plan": self._plan,
             "glance_upgrade.plan": self._plan,
             "glance_upgrade.contract_refusal": lambda facts: self.refusal,

@@ -194,7 +194,7 @@ def test_another_release_is_for_the_upgrade_alone(any_release):
         "glance_settings.get": lambda: settings,
         "glance_backend.elsewhere": lambda settings: "",
         "glance_container.is_foreign": lambda: False,
-        "glance_engine.image": lambda reference: {"id": "sha256:1"},
+        "glance_container.present_image": lambda settings: {"id": "sha256:1"},
         "glance_engine.containers": lambda: [],
         "glance_container.release_of": lambda reference, look_inside: {
             "release": "2026.2",
