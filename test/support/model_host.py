@@ -74,6 +74,7 @@ class Container:
         self.behaviour, self.policy, self.address = behaviour, policy, HERE
         self.status, self.started, self.starts = "created", None, 0
         self.stops_at, self.by_hand, self.transfers_end = None, False, 0.0
+        self.import_ends = 0.0
         self.drained = None
 
     @property
@@ -85,7 +86,8 @@ class Host:
     """The model.
 
     behaviours
-        {spec: "good", "exits", "refuses" (answers 500) or "dies" (5 s after its start)}.
+        {spec: "good", "exits", "refuses" (answers 500), "dies" (5 s after its start) or "shallow"
+        (the health check and a list are fine, images are not)}.
     policy
         Restart policy of the containers in charge.
     addresses
@@ -125,7 +127,8 @@ class Host:
 
     def serves(self, one):
         loaded = self.clock.now >= one.started + LOADING
-        return one.behaviour in ("good", "dies") and one.stops_at is None and loaded
+        serves = one.behaviour in ("good", "dies", "shallow")
+        return serves and one.stops_at is None and loaded
 
     def receivers(self, address, probe=False):
         """Who may get the next connection."""
@@ -144,6 +147,13 @@ class Host:
             return any(map(self.answers, {HERE, *self.addresses.values()}))
         who = self.receivers(address, probe)
         return bool(who) and all(self.serves(one) for one in who)
+
+    def keeps_images(self, address=None, probe=False):
+        """Whether an image that is sent with the next request is kept."""
+        if address is None:
+            return any(map(self.keeps_images, {HERE, *self.addresses.values()}))
+        who = self.receivers(address, probe)
+        return self.answers(address, probe) and all(one.behaviour != "shallow" for one in who)
 
     def pass_time(self, seconds):
         """Let the world go on."""
@@ -230,7 +240,7 @@ class Host:
 
     def look_on(self, what):
         """Note when a client is not served now."""
-        if self.watch and not self.answers():
+        if self.watch and not self.keeps_images():
             self.refused.append(f"{self.effects}: {what}")
 
     def _by_name(self, name):
@@ -300,6 +310,8 @@ class Host:
             self._effect(f"wait for the stop of {name}")
             if self.clock.now < one.transfers_end:
                 self.refused.append(f"{name} was stopped with transfers in flight")
+            if self.clock.now < one.import_ends:
+                self.refused.append(f"{name} was stopped with an import in progress")
             self.pass_time(STOPPING)
         elif one:
             one.by_hand = True
@@ -379,7 +391,7 @@ class Host:
 
     def _deep_check(self, settings, probe=False):
         self._effect("deep check")
-        if not self.answers(settings["api_address"], probe):
+        if not self.keeps_images(settings["api_address"], probe):
             raise CommandExecutionError("The check failed.")
         self._done("deep check")
 
@@ -387,7 +399,13 @@ class Host:
         self._look()
         if not self.answers(settings["api_address"]):
             raise CommandExecutionError("The API does not answer.")
-        return {"tasks": [], "images": []}
+        tasks = {
+            f"import of {one.spec}": {"id": one.spec}
+            for one in self.containers
+            if one.running and self.clock.now < one.import_ends
+        }
+        found = {task: image for task, image in tasks.items() if only is None or task in only}
+        return {"tasks": list(found), "images": list(found.values())}
 
     def _drain(self, *_, by=""):
         self._effect("drain")

@@ -19,6 +19,7 @@ pytestmark = pytest.mark.one_host
 
 LAST = 60  # more effects than any run has
 BEHAVIOURS = {"old": "good", "new": "good", "other": "good"}
+MOVES = {"new": "10.0.0.6"}  # at which address a spec serves, where it is another one
 
 
 @pytest.fixture
@@ -115,7 +116,7 @@ def test_reboot_at_every_step_of_a_hand_over(host_with, target, policy):
         assert not host.refused, f"rebooted at {step}: {host.refused} {host.events}"
 
 
-@pytest.mark.parametrize("behaviour", ["exits", "refuses", "dies"])
+@pytest.mark.parametrize("behaviour", ["exits", "refuses", "dies", "shallow"])
 def test_a_bad_newcomer_killed_at_every_step(host_with, behaviour):
     for step in range(1, LAST):
         host = host_with({"new": behaviour})
@@ -205,7 +206,7 @@ def test_reboot_at_every_step_of_a_drain(host_with, policy):
         is_whole(host, "new")
 
 
-@pytest.mark.parametrize("behaviour", ["exits", "refuses", "dies"])
+@pytest.mark.parametrize("behaviour", ["exits", "refuses", "dies", "shallow"])
 def test_drain_goes_back_to_the_old_container(host_with, behaviour):
     host = host_with({"new": behaviour}, strategy="drain")
     host.settings["glance_min_healthy_time"] = 10
@@ -269,6 +270,29 @@ def test_slow_transfers_end_in_peace(host_with):
             return
 
 
+@pytest.mark.parametrize("strategy", ["auto", "drain"])
+@pytest.mark.parametrize("addresses", [None, MOVES])
+def test_imports_without_a_connection_end_in_peace(host_with, strategy, addresses):
+    for step in range(1, LAST):
+        host = host_with(strategy=strategy, addresses=addresses)
+        host.containers[0].import_ends = host.clock.now + 60
+        ended = run(host, "new", kill_at=step) == "ended"
+        assert run(host, "new") == "ended"
+        is_whole(host, "new")
+        assert not host.refused, f"killed at {step}: {host.refused} {host.events}"
+        if ended:
+            return
+
+
+def test_what_goes_on_at_the_deadline_is_cut_and_told(host_with):
+    host = host_with()
+    host.containers[0].import_ends = host.clock.now + 1000
+    report = glance_replace.run(host.settings_for("new"), host.want("new"), {})
+    assert report["cut"] == ["the import of image old"]
+    assert host.clock.now > 1000 + host.settings["glance_drain_timeout"]
+    is_whole(host, "new")
+
+
 def test_the_policy_of_a_container_that_crashed_once_can_be_changed(host_with):
     host = host_with()
     host.crash(host.containers[0])
@@ -276,9 +300,6 @@ def test_the_policy_of_a_container_that_crashed_once_can_be_changed(host_with):
     host.policy = "always"
     assert run(host, "old") == "ended"
     is_whole(host, "old")
-
-
-MOVES = {"new": "10.0.0.6"}
 
 
 @pytest.mark.parametrize("target", ["new", "old", "other"])
