@@ -33,6 +33,7 @@ REPLACING = (
 NAME = "glance_api"
 HERE = "10.0.0.5"
 LOADING = 3.0  # seconds from the start of a container until its application is loaded
+FAULTY = ("shallow", "poorer")  # behaviours that show only when images are moved
 STOPPING = 4.0  # seconds that a container takes to stop
 
 
@@ -86,8 +87,9 @@ class Host:
     """The model.
 
     behaviours
-        {spec: "good", "exits", "refuses" (answers 500), "dies" (5 s after its start) or "shallow"
-        (the health check and a list are fine, images are not)}.
+        {spec: "good", "exits", "refuses" (answers 500), "dies" (5 s after its start), "shallow"
+        (the health check and a list are fine, images are not) or "poorer" (one of several stores
+        does not work)}.
     policy
         Restart policy of the containers in charge.
     addresses
@@ -127,7 +129,7 @@ class Host:
 
     def serves(self, one):
         loaded = self.clock.now >= one.started + LOADING
-        serves = one.behaviour in ("good", "dies", "shallow")
+        serves = one.behaviour in ("good", "dies", *FAULTY)
         return serves and one.stops_at is None and loaded
 
     def receivers(self, address, probe=False):
@@ -148,12 +150,12 @@ class Host:
         who = self.receivers(address, probe)
         return bool(who) and all(self.serves(one) for one in who)
 
-    def keeps_images(self, address=None, probe=False):
-        """Whether an image that is sent with the next request is kept."""
+    def keeps_images(self, address=None, probe=False, unless=FAULTY):
+        """Whether an image that is sent with the next request is kept, in whatever store."""
         if address is None:
             return any(map(self.keeps_images, {HERE, *self.addresses.values()}))
         who = self.receivers(address, probe)
-        return self.answers(address, probe) and all(one.behaviour != "shallow" for one in who)
+        return self.answers(address, probe) and all(one.behaviour not in unless for one in who)
 
     def pass_time(self, seconds):
         """Let the world go on."""
@@ -390,10 +392,16 @@ class Host:
         return {"ok": ok, "reason": "" if ok else "It does not answer."}
 
     def _deep_check(self, settings, probe=False):
-        self._effect("deep check")
-        if not self.keeps_images(settings["api_address"], probe):
+        self._check("deep check", settings, probe, "shallow")
+
+    def _no_worse(self, settings, probe=False):
+        self._check("check of all stores", settings, probe, "poorer")
+
+    def _check(self, what, settings, probe, fails):
+        self._effect(what)
+        if not self.keeps_images(settings["api_address"], probe, unless=(fails,)):
             raise CommandExecutionError("The check failed.")
-        self._done("deep check")
+        self._done(what)
 
     def _unfinished(self, settings, since=None, only=None):
         self._look()
@@ -475,7 +483,7 @@ class Host:
             "glance_sockets.wait_until_idle": self._wait_until_idle,
             "glance_api.probe_once": self._probe_once,
             "glance_api.deep_check": self._deep_check,
-            "glance_check.no_worse": self._deep_check,
+            "glance_check.no_worse": self._no_worse,
             "glance_api.unfinished": self._unfinished,
             "glance_api.drain": self._drain,
             "glance_api.drained": lambda: any(one.drained for one in self.containers),

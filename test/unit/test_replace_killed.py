@@ -13,7 +13,7 @@ from salt.exceptions import CommandExecutionError
 import glance_container
 import glance_leftovers
 import glance_replace
-from support.model_host import LOADING, NAME, REPLACING, STOPPING, Host, Killed
+from support.model_host import FAULTY, LOADING, NAME, REPLACING, STOPPING, Host, Killed
 
 pytestmark = pytest.mark.one_host
 
@@ -116,7 +116,7 @@ def test_reboot_at_every_step_of_a_hand_over(host_with, target, policy):
         assert not host.refused, f"rebooted at {step}: {host.refused} {host.events}"
 
 
-@pytest.mark.parametrize("behaviour", ["exits", "refuses", "dies", "shallow"])
+@pytest.mark.parametrize("behaviour", ["exits", "refuses", "dies", *FAULTY])
 def test_a_bad_newcomer_killed_at_every_step(host_with, behaviour):
     for step in range(1, LAST):
         host = host_with({"new": behaviour})
@@ -206,7 +206,7 @@ def test_reboot_at_every_step_of_a_drain(host_with, policy):
         is_whole(host, "new")
 
 
-@pytest.mark.parametrize("behaviour", ["exits", "refuses", "dies", "shallow"])
+@pytest.mark.parametrize("behaviour", ["exits", "refuses", "dies", *FAULTY])
 def test_drain_goes_back_to_the_old_container(host_with, behaviour):
     host = host_with({"new": behaviour}, strategy="drain")
     host.settings["glance_min_healthy_time"] = 10
