@@ -204,10 +204,11 @@ def keep_charge(name, want):
     want
         Result of ``glance_container.wanted``.
     """
-    present = __salt__["glance_engine.inspect"](name)
+    # Of one that somebody else has just removed the engine says so.
+    present = __salt__["glance_engine.inspect"](name) or {}
     if present.get("cpu_shares") == BESIDE:
         __salt__["glance_engine.restart_policy"](name, want["policy"], _cpu_shares(want))
-    elif present["restart_policy"] != want["policy"]:
+    elif present.get("restart_policy") != want["policy"]:
         __salt__["glance_engine.restart_policy"](name, want["policy"])
 
 

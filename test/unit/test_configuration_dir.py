@@ -133,6 +133,13 @@ def test_digest_depends_on_names_and_texts_only():
     assert len(config_dir.digest({})) == 64
 
 
+@pytest.mark.parametrize("path", some())
+def test_a_change_of_any_file_makes_another_digest(path):
+    """Of one with secrets, too: a new password is a new container."""
+    changed = some(**{path: {**some()[path], "text": "changed"}})
+    assert config_dir.digest(changed) != config_dir.digest(some())
+
+
 def test_a_full_disk_leaves_the_old_files(tmp_path):
     small = tmp_path / "small"
     small.mkdir()

@@ -131,6 +131,19 @@ def test_a_bad_newcomer_killed_at_every_step(host_with, behaviour):
             break
 
 
+@pytest.mark.parametrize("strategy", ["auto", "drain"])
+@pytest.mark.parametrize("behaviour", ["refuses", *FAULTY])
+def test_a_reboot_never_brings_up_a_newcomer_that_is_not_fit(host_with, behaviour, strategy):
+    for step in range(1, LAST):
+        host = host_with({"new": behaviour}, strategy=strategy)
+        if run(host, "new", kill_at=step) != "killed":
+            break
+        host.reboot()
+        host.pass_time(LOADING)
+        assert host.keeps_images(), f"rebooted at {step}: {host.events}"
+    assert step > 8
+
+
 @pytest.mark.parametrize("death", ["crash", "kill", "vanish"])
 @pytest.mark.parametrize("victim", ["old", "new"])
 @pytest.mark.parametrize("strategy", ["auto", "drain"])
