@@ -113,10 +113,11 @@ def needs_privileged(settings):
     settings
         Settings as ``glance_defaults`` completes them.
     """
+    if "glance_api_privileged" in settings["given"] or settings["glance_api_privileged"]:
+        return settings["glance_api_privileged"]
+    # Stores that are listed need no enable_cinder.
     cinder = any(store["type"] == "cinder" for store in stores(settings))
-    return bool(settings["glance_api_privileged"]) or (
-        cinder and settings["enable_cinder_backend_privileged"]
-    )
+    return cinder and settings["enable_cinder_backend_privileged"]
 
 
 def file_unshared(settings):

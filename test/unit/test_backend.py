@@ -206,6 +206,15 @@ def test_cinder_as_kolla_has_it():
         ({"cinder_backend_ceph": "yes", "enable_cinder_backend_privileged": "no"}, False),
         ({"cinder_backend_ceph": "yes", "enable_cinder": "no"}, False),
         ({"glance_api_privileged": "yes", "enable_cinder": "no"}, True),
+        ({"cinder_backend_ceph": "yes", "glance_api_privileged": "no"}, False),
+        (
+            {
+                "enable_cinder": "no",
+                "cinder_backend_ceph": "yes",
+                "glance_additional_stores": [{"name": "volumes", "type": "cinder"}],
+            },
+            True,
+        ),
     ],
 )
 def test_privileged_only_when_cinder_attaches_volumes(pillar, privileged):
