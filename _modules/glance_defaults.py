@@ -130,14 +130,18 @@ def _api_address(get, host):
     if get("trial"):
         return "127.0.0.1"
     version = {"ipv4": 4, "ipv6": 6}[get("api_address_family")]
+    found = []
     for text in host.get("interfaces", {}).get(get("api_interface")) or ():
         try:
             address = ipaddress.ip_address(str(text).split("%")[0])
         except ValueError:
             continue
         if address.version == version and not address.is_link_local:
-            return str(address)
-    return ""
+            found.append(str(address))
+    # A VIP moves from host to host, and may be listed first; without a load balancer of its own
+    # a single host may have nothing else.
+    vips = [get(f"kolla_{side}_vip_address") for side in ("internal", "external")]
+    return next(iter([one for one in found if one not in vips] or found), "")
 
 
 def _two_vips(get, _host=None):

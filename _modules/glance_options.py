@@ -219,7 +219,10 @@ def _authtoken(settings):
     if servers:
         section["memcache_security_strategy"] = get("memcache_security_strategy", "ENCRYPT")
         section["memcache_secret_key"] = _value(get("memcache_secret_key"))
-        section["memcached_servers"] = ",".join(servers)
+        # Its client tells the address from the port only when the family stands before it.
+        section["memcached_servers"] = ",".join(
+            f"inet6:{server}" if server.startswith("[") else server for server in servers
+        )
     return section
 
 

@@ -303,7 +303,9 @@ def _server(value, kind):
 
 
 def _servers(value, kind):
-    servers = [_server(name, kind) for name in _names(value, kind) or [None]]
+    """A server may be written as memcached's clients want it: inet6:[ADDRESS]:PORT."""
+    names = [name and name.removeprefix("inet6:") for name in _names(value, kind) or [None]]
+    servers = [_server(name, kind) for name in names]
     return [] if value == [] else servers if all(servers) else None
 
 

@@ -100,6 +100,8 @@ def test_words_for_no(word):
         ("glance_file_datadir_volume", "/srv/images/", "/srv/images"),
         ("glance_api_group", "ctl1, ctl2", ["ctl1", "ctl2"]),
         ("memcached_servers", "10.0.0.1,fd00::2", ["10.0.0.1:11211", "[fd00::2]:11211"]),
+        ("memcached_servers", ["inet6:[fd00::2]:11212"], ["[fd00::2]:11212"]),
+        ("memcached_servers", "inet6:[fd00::2]", ["[fd00::2]:11211"]),
         ("rabbitmq_servers", ["mq1:5673"], ["mq1:5673"]),
         ("glance_vmware_datastores", "DC 1:ds", ["DC 1:ds"]),
         ("glance_api_healthcheck_test", "NONE", ["NONE"]),
@@ -276,6 +278,32 @@ def test_ipv6_everywhere():
         "CMD-SHELL",
         "healthcheck_curl http://[fd00::5]:9292/healthcheck",
     ]
+
+
+@pytest.mark.parametrize(
+    ("addresses", "chosen"),
+    [
+        (["fd00::9", "fd00::5"], "fd00::5"),
+        (["fd00::a", "fd00:0::9", "fd00::5"], "fd00::5"),
+        (["fe80::1", "10.0.0.5", "fd00::9"], "fd00::9"),
+        (["fd00::6", "fd00::9"], "fd00::6"),
+    ],
+)
+def test_the_vip_is_not_the_address_of_a_host(addresses, chosen):
+    pillar = {
+        **PRODUCTION,
+        "kolla_internal_vip_address": "fd00::9",
+        "kolla_external_vip_address": "fd00::a",
+        "network_address_family": "ipv6",
+        "enable_haproxy": "no",
+    }
+    settings = good(pillar, interfaces={"eth0": addresses})
+    assert settings["api_address"] == chosen
+
+
+def test_the_vip_is_not_the_address_of_a_host_in_ipv4():
+    settings = good(PRODUCTION, interfaces={"eth0": ["10.0.0.9", "10.0.0.5"]})
+    assert settings["api_address"] == "10.0.0.5"
 
 
 def test_ipv6_trial():
