@@ -71,7 +71,7 @@ def look_around(settings):
     record = _record(settings)
     known = (record.get("directory"), record.get("id")) == (place, settings["minion_id"])
     with _sentences(settings, "read"):
-        own = _allowed(settings, _marks, settings).get(settings["minion_id"])
+        own = allowed(_places(settings), _marks, settings).get(settings["minion_id"])
         path = os.path.realpath(_images(settings))
         with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
             found = filesystem(file.read(), path)
@@ -94,7 +94,7 @@ def read(settings):
     """
     record, me = _record(settings), settings["minion_id"]
     with _sentences(settings, "read"):
-        marks = _allowed(settings, _marks, settings)
+        marks = allowed(_places(settings), _marks, settings)
     if me in marks and marks[me]["nonce"] != record.get("nonce"):
         del marks[me]
     return marks
@@ -110,7 +110,7 @@ def write(settings, content):
         ``{"nonce": own word, "seen": {minion id: word}}``.
     """
     with _sentences(settings, "written to"):
-        _allowed(settings, _put, settings, content)
+        allowed(_places(settings), _put, settings, content)
 
 
 def remember(settings, nonce):
@@ -167,8 +167,39 @@ def forget(settings):
     return bool(found)
 
 
+def allowed(places, do, *arguments):
+    """
+    Do something with files, if need be as the owner of their directory.
+
+    An NFS server lets nobody act as root by default, and the service has no such right either.
+    Only this thread is changed, and only for files.
+
+    places
+        Directories, the innermost first; the owner of the first one that is there acts.
+    do, arguments
+        Function that is called with these arguments.
+
+    Returns what it does. Raises OSError as it does.
+    """
+    try:
+        return do(*arguments)
+    except PermissionError:
+        owner = os.stat(next((one for one in places if os.path.isdir(one)), "/"))
+        libc = ctypes.CDLL(None)
+        group, user = libc.setfsgid(owner.st_gid), libc.setfsuid(owner.st_uid)
+        try:
+            return do(*arguments)
+        finally:
+            libc.setfsuid(user)
+            libc.setfsgid(group)
+
+
 def _images(settings):
     return os.path.join(settings["glance_file_datadir_volume"], "images")
+
+
+def _places(settings):
+    return folder(settings), _images(settings), settings["glance_file_datadir_volume"]
 
 
 def _marks(settings):
@@ -254,27 +285,6 @@ def _sentences(settings, doing):
             f" (glance:glance_file_datadir_volume) cannot be {doing} ({err.strerror}): check the"
             " share and its owner, who should be the user glance of the image."
         ) from err
-
-
-def _allowed(settings, do, *arguments):
-    """
-    Do something with the marks, if need be as the owner of the directory.
-
-    An NFS server lets nobody act as root by default, and the service has no such right either.
-    Only this thread is changed, and only for files.
-    """
-    try:
-        return do(*arguments)
-    except PermissionError:
-        places = (folder(settings), _images(settings), settings["glance_file_datadir_volume"])
-        owner = os.stat(next((one for one in places if os.path.isdir(one)), "/"))
-        libc = ctypes.CDLL(None)
-        group, user = libc.setfsgid(owner.st_gid), libc.setfsuid(owner.st_uid)
-        try:
-            return do(*arguments)
-        finally:
-            libc.setfsuid(user)
-            libc.setfsgid(group)
 
 
 def _unescaped(text):

@@ -93,6 +93,26 @@ def stop_all(settings, remove):
     return cut
 
 
+def restart(settings, name):
+    """
+    Stop a container and start it again, as it is; its transfers and imports end first.
+
+    settings
+        Result of ``glance_settings.get``.
+    name
+        Container name.
+
+    Returns what had to be cut. Raises CommandExecutionError when it does not serve afterwards.
+    """
+    clock, labels = _Clock(), __salt__["glance_engine.inspect"](name)["labels"]
+    cut = __salt__["glance_retire.leave"](settings, name)
+    clock.lap("transfers ended")
+    __salt__["glance_engine.stop"](name, _time_to_stop(settings, clock))
+    _start_as_it_was(settings, name, labels)
+    __salt__["glance_balancer.ready"](settings)
+    return cut
+
+
 def start_again(settings, name):
     """
     Start a container that was stopped, as it was, and wait until it answers.
@@ -105,7 +125,11 @@ def start_again(settings, name):
     Returns a sentence. Raises CommandExecutionError when it does not serve then, or when the
     database has become one that its release does not know.
     """
-    as_it_was = {"policy": settings["docker_restart_policy"], "spec": {}, "labels": {}}
+    return _start_as_it_was(settings, name, {})
+
+
+def _start_as_it_was(settings, name, labels):
+    as_it_was = {"policy": settings["docker_restart_policy"], "spec": {}, "labels": labels}
     serves, outcome = __salt__["glance_fallback.bring_back"](settings, as_it_was, name)
     if not serves:
         raise CommandExecutionError(f"{outcome}.")

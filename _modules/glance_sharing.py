@@ -11,6 +11,7 @@ The own word is also kept on the host's own disk. A directory without it is not 
 host has used before: a share that is not mounted, for example. Nothing is written into it then.
 """
 
+import errno
 import logging
 import os
 import secrets
@@ -32,6 +33,8 @@ POLL = 1  # seconds between two looks at the others' marks
 #: Seconds that a host of the group which has left no mark yet is waited for: it may be joining in
 #: this very moment, and can only do so when somebody reads its mark.
 JOINING = 15
+#: What a look at a file says that is not there, or whose share is gone.
+GONE = (errno.ENOENT, errno.ESTALE, errno.ENOTCONN)
 
 
 def __virtual__():
@@ -307,12 +310,29 @@ def seen_inside(settings, pid):
     """
     Whether a container sees this host's mark: it may have been started without the share.
 
+    Only a mark that is certainly not there counts as not seen: a look that nobody allows proves
+    nothing, and neither does a container that has just ended.
+
     settings
         Result of ``glance_settings.get``.
     pid
         Main process of the container, as the host sees it.
     """
-    return os.path.exists(f"/proc/{int(pid)}/root{settings['datadir_marker']}")
+    marker = settings["datadir_marker"].lstrip("/")
+    parents = os.path.dirname(marker), os.path.dirname(os.path.dirname(marker))
+    try:
+        root = os.open(f"/proc/{int(pid)}/root", os.O_PATH | os.O_DIRECTORY)
+    except OSError:
+        return True
+    inside = f"/proc/self/fd/{root}"
+    try:
+        places = [f"{inside}/{one}" for one in parents]
+        __salt__["glance_marks.allowed"](places, os.stat, f"{inside}/{marker}")
+    except OSError as err:
+        return err.errno not in GONE
+    finally:
+        os.close(root)
+    return True
 
 
 def _mutual(one, other, marks):

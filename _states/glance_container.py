@@ -155,7 +155,7 @@ def absent(name):
         ret["changes"] = {one: {"old": "present", "new": None} for one in ours}
         left = ""
         if len(settings["glance_api_group"]) > 1:
-            left = " " + __salt__["glance_datadir.left_behind"]()
+            left = f" {__salt__['glance_datadir.left_behind']()}".rstrip()
         if __opts__["test"]:
             ret["result"] = None
             ret["comment"] = "The glance-api container would have been stopped and removed." + left
@@ -287,12 +287,11 @@ def _restarted(settings, ret, name):
     if __opts__["test"]:
         ret.update(result=None, comment="The container would have been restarted.")
         return ret
-    __salt__["glance_engine.stop"](name, settings["docker_graceful_timeout"])
-    __salt__["glance_engine.start"](name)
+    cut = __salt__["glance_replace.restart"](settings, name)
     ret["comment"] = (
         f"The container was restarted, because it did not see the images in"
         f" {settings['glance_file_datadir_volume']}."
-    )
+    ) + _cut(cut)
     return ret
 
 

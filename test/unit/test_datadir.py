@@ -1,9 +1,12 @@
 """Another data directory: which images it would put out of reach."""
 
+import os
+
 import pytest
 
 import glance_backend
 import glance_datadir
+import glance_marks
 from support.settings import settings_for
 from support.states import state_module
 
@@ -45,6 +48,7 @@ class World:
             "glance_engine.inspect": lambda _: {"mounts": mounts} if self.in_use else None,
             "glance_engine.volume_path": lambda name: str(self.folder / name),
             "glance_datadir.out_of_reach": glance_datadir.out_of_reach,
+            "glance_marks.allowed": glance_marks.allowed,
             "glance_backend.elsewhere": glance_backend.elsewhere,
         }
         self.patch.setattr(glance_datadir, "__salt__", functions, raising=False)
@@ -122,3 +126,23 @@ def test_what_stays_behind_is_told(world):
     world.in_use = world.fill("empty", [])
     world.in_reach("glance")
     assert glance_datadir.left_behind() == ""
+
+
+def test_images_that_only_their_owner_may_list_are_listed(world, squashed_share):
+    """On an NFS server with root_squash."""
+    images, squashed = squashed_share
+    (images / IDS[0]).write_text("x")
+    os.chown(images, 42415, 42415)
+    world.in_use = str(images.parent)
+    assert squashed(lambda: world.in_reach(world.in_use))["result"] is True
+    assert IDS[0] in squashed(glance_datadir.left_behind)
+    assert squashed(lambda: glance_datadir.images(world.in_use)) == IDS[:1]
+
+
+def test_images_that_nobody_may_list_keep_no_host_from_leaving(world, squashed_share):
+    images, squashed = squashed_share
+    os.chown(images, 65533, 65533)
+    os.chmod(images, 0)
+    world.in_use = str(images.parent)
+    world.in_reach(world.in_use)
+    assert "cannot be listed (Permission denied)" in squashed(glance_datadir.left_behind)

@@ -249,6 +249,15 @@ def test_what_was_stopped_for_an_upgrade_starts_again_as_it_was(host_with):
     is_whole(host, "old")
 
 
+def test_a_restart_lets_transfers_end_and_brings_the_same_container_back(host_with):
+    host = host_with()
+    host.containers[0].transfers_end = host.clock.now + 60
+    host.unfit = "not to be asked: its release is the same"
+    assert glance_replace.restart(host.settings_for("old"), NAME) == []
+    assert not host.refused and host.containers[0].starts == 2
+    is_whole(host, "old")
+
+
 def test_a_stopped_container_is_not_given_up_before_the_new_one_is_fit(host_with):
     host = host_with({"new": "refuses"})
     host.kill(host.containers[0])

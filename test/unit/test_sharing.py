@@ -26,7 +26,7 @@ MOUNTS = r"""
 34 33 0:44 / /over rw - cephfs-like ceph rw
 """.strip()
 GROUP = ["ctl1", "ctl2", "ctl3"]
-MARKS = ["folder", "look_around", "read", "write", "remember", "settle", "forget"]
+MARKS = ["allowed", "folder", "look_around", "read", "write", "remember", "settle", "forget"]
 PILLAR = {
     "kolla_internal_vip_address": "10.0.0.9",
     "database_password": "a",
@@ -402,3 +402,23 @@ def test_where_root_may_nothing_the_owner_of_the_directory_acts(hosts, monkeypat
     assert hosts.on("ctl1").write()["changed"] is True
     assert who == [0, 42415]
     assert ctypes.CDLL(None).setfsuid(-1) == 0
+
+
+def test_a_container_sees_the_mark_that_only_the_owner_may_look_at(hosts, squashed_share):
+    """On an NFS server with root_squash; what nobody may look at is not taken as missing."""
+    images, squashed = squashed_share
+    folder = images / glance_marks.MARKS
+    folder.mkdir()
+    (folder / "ctl1").write_text("x")
+    os.chown(images, 42415, 42415)
+    seen = hosts.on("ctl1").seen_inside
+
+    def sees(name):
+        return squashed(lambda: seen({"datadir_marker": str(folder / name)}, os.getpid()))
+
+    assert sees("ctl1") is True
+    assert sees("ctl2") is False, "this is another directory"
+    os.chown(images, 65533, 65533)
+    os.chmod(images, 0)
+    assert sees("ctl2") is True, "nobody can tell"
+    assert seen({"datadir_marker": "/nowhere"}, 2**22 + 1) is True, "it has just ended"
