@@ -4,7 +4,7 @@ What serves when a newcomer is not fit: the old container goes on, or is started
 
 import time
 
-from salt.exceptions import CommandExecutionError
+from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 __virtualname__ = "glance_fallback"
 
@@ -12,6 +12,7 @@ NAME = "glance_api"
 RELEASE_LABEL = "glance.release"  # see glance_container.wanted
 POLL = 0.5  # seconds between two looks at a condition
 COME_BACK = 60  # seconds an old container gets to serve again
+LOOK_AGAIN = 60  # seconds in which a database that cannot be looked at may come back
 
 
 def __virtual__():
@@ -66,7 +67,8 @@ def bring_back(settings, want, name):
     """
     Start an old container again, as after a failed newcomer.
 
-    One of another release stays stopped when the schema has become one that it does not know.
+    One of another release stays stopped when the schema has become one that it does not know. A
+    database that cannot be looked at is no reason: it serves as soon as that is back.
 
     settings
         Result of ``glance_settings.get``.
@@ -78,10 +80,11 @@ def bring_back(settings, want, name):
     Returns whether it serves, and a sentence without its full stop.
     """
     settings = __salt__["glance_steering.reached"](settings, name)
+    unknown = ""
     try:
         present = __salt__["glance_engine.inspect"](name)
         if present["labels"].get(RELEASE_LABEL) != want["labels"].get(RELEASE_LABEL):
-            unfit = __salt__["glance_schema.unfit"](settings, present)
+            unfit, unknown = _unfit(settings, present)
             if unfit:
                 return False, f"{name} was not started again, because {unfit}"
         if name != NAME and not __salt__["glance_engine.inspect"](NAME):
@@ -98,11 +101,27 @@ def bring_back(settings, want, name):
                 if __salt__["glance_api.drained"]():
                     __salt__["glance_api.resume"]()
                 if __salt__["glance_api.probe_once"](settings, probe=False)["ok"]:
-                    return True, f"{name} was started again and serves"
+                    return True, f"{name} was started again and serves{unknown}"
             time.sleep(POLL)
     except CommandExecutionError as err:
         return False, f"{name} could not be started again ({str(err).rstrip('.')})"
-    return False, f"{name} was started again but did not answer within {COME_BACK} seconds"
+    return False, (
+        f"{name} was started again but did not answer within {COME_BACK} seconds{unknown}"
+    )
+
+
+def _unfit(settings, container):
+    """Why a container must not serve, or None; and what to say when that could not be told."""
+    deadline = time.monotonic() + LOOK_AGAIN
+    while True:
+        try:
+            return __salt__["glance_schema.unfit"](settings, container), ""
+        except (CommandExecutionError, SaltInvocationError) as err:
+            reason = str(err).partition("\n")[0].rstrip(".")
+            # What the pillar asks for does not change while it is waited for.
+            if isinstance(err, SaltInvocationError) or time.monotonic() > deadline:
+                return None, f", although its schema could not be looked at ({reason})"
+        time.sleep(POLL)
 
 
 def last_words(name):

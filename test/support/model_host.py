@@ -101,6 +101,7 @@ class Host:
     ):
         self.clock, self.behaviours = Clock(self), behaviours
         self.unfit = None  # why the old container must not serve with the present schema
+        self.database_back = 0.0  # the moment from which on the database is there
         self.addresses = addresses or {}
         self.settings = {
             "snapshot_dir": str(folder),
@@ -128,7 +129,7 @@ class Host:
         return one.running and one.behaviour != "exits" and one.address == address
 
     def serves(self, one):
-        loaded = self.clock.now >= one.started + LOADING
+        loaded = self.clock.now >= max(one.started + LOADING, self.database_back)
         serves = one.behaviour in ("good", "dies", *FAULTY)
         return serves and one.stops_at is None and loaded
 
@@ -443,6 +444,15 @@ class Host:
         self.balanced_out = False
         self._done("back into rotation")
 
+    def _schema_unfit(self, settings, container):
+        self._effect("look at the schema")
+        if self.clock.now < self.database_back:
+            raise CommandExecutionError("The database cannot be reached.")
+        if isinstance(self.unfit, Exception):
+            raise self.unfit
+        self._done("look at the schema")
+        return self.unfit
+
     def _drained_by(self, pid):
         return next((one.drained for one in self._of([pid])), None)
 
@@ -464,7 +474,7 @@ class Host:
             "glance_container.snapshot": glance_container.snapshot,
             "glance_config_dir.write": self._write,
             "glance_http.at": glance_http.at,
-            "glance_schema.unfit": lambda settings, container: self.unfit,
+            "glance_schema.unfit": self._schema_unfit,
             "file.remove": self._remove_file,
             "glance_engine.containers": self._containers,
             "glance_engine.inspect": self._inspect,

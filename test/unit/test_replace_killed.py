@@ -4,11 +4,12 @@ The world is a model (support/model_host.py), so that every step can be tried; t
 right is shown on a real engine by test/real/test_killed_runs.py.
 """
 
+import contextlib
 import itertools
 import os
 
 import pytest
-from salt.exceptions import CommandExecutionError
+from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 import glance_container
 import glance_leftovers
@@ -235,6 +236,40 @@ def test_an_old_release_stays_stopped_when_the_schema_has_left_it_behind(host_wi
     told = run(host, "new")
     assert "was not started again, because Glance old does not know the schema (x)" in told
     assert not host.containers[0].running
+
+
+@pytest.mark.parametrize(
+    ("away", "told"), [(90, "again and serves."), (1000, "could not be looked at")]
+)
+def test_a_database_that_is_away_keeps_no_old_release_stopped(host_with, away, told):
+    """Whatever it is that its absence has made fail: the new container, or a legacy upgrade."""
+    host = host_with(strategy="drain")
+
+    def go_away(_effects):
+        if f"stop {NAME}_old_ending" in host.events and not host.database_back:
+            host.database_back = host.clock.now + away
+
+    host.on_effect = go_away
+    said = run(host, "new")
+    host.pass_time(away)
+    assert host.answers(), said
+    is_whole(host, "old")
+    assert "taken away again" in said and told in said
+
+    host = host_with()
+    host.kill(host.containers[0])
+    host.database_back = host.clock.now + away
+    with contextlib.suppress(CommandExecutionError):
+        glance_replace.start_again(host.settings_for("old"), NAME)
+    host.pass_time(away)
+    is_whole(host, "old")
+
+
+def test_a_pillar_that_the_old_release_cannot_follow_keeps_it_from_nothing(host_with):
+    host = host_with({"new": "refuses"}, strategy="drain")
+    host.unfit = SaltInvocationError("glance:x needs an image of 2025.1 or newer.")
+    assert "serves, although its schema could not be looked at (glance:x" in run(host, "new")
+    is_whole(host, "old")
 
 
 def test_what_was_stopped_for_an_upgrade_starts_again_as_it_was(host_with):

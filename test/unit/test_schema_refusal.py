@@ -2,6 +2,7 @@
 
 import pytest
 
+import glance_options
 import glance_schema
 
 pytestmark = pytest.mark.one_host
@@ -89,3 +90,22 @@ def test_the_rest_of_a_first_step_that_was_cut_is_told_apart():
 )
 def test_definitions_that_are_missing_in_a_used_database_may_be_so_on_purpose(found, fresh, lacks):
     assert glance_schema._lacks_metadefs(found, fresh) is lacks
+
+
+def test_a_release_that_has_no_tls_of_its_own_can_be_asked_about_the_schema(monkeypatch):
+    """Backend TLS that is switched on together with an upgrade is not the old one's business."""
+    image = {"image": "sha256:1", "labels": {"glance.release": "2024.1", "glance.version": "28.1"}}
+
+    def look(settings, want):
+        glance_options.command(settings, want["labels"]["glance.release"])
+        return CURRENT
+
+    functions = {
+        "glance_container.wanted": lambda _, image, __: {
+            "spec": {},
+            "labels": {"glance.release": image["release"]},
+        }
+    }
+    monkeypatch.setattr(glance_schema, "__salt__", functions, raising=False)
+    monkeypatch.setattr(glance_schema, "look", look)
+    assert glance_schema.unfit({"glance_enable_tls_backend": True}, image) is None
