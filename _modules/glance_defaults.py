@@ -308,6 +308,17 @@ _WORKED_OUT = {
     "rabbitmq_cacert": lambda get, host: "/etc/ssl/certs/" + _ca_bundle(get, host),
     "rpc_transport_url": _transport("rpc"),
     "notify_transport_url": _transport("notify"),
+    "om_rabbitmq_qos_prefetch_count": lambda get, host: 50,
+    "om_enable_rabbitmq_high_availability": lambda get, host: False,
+    **dict.fromkeys(
+        (
+            "om_enable_rabbitmq_quorum_queues",
+            "om_enable_queue_manager",
+            "om_enable_rabbitmq_transient_quorum_queue",
+            "om_enable_rabbitmq_stream_fanout",
+        ),
+        lambda get, host: True,
+    ),
     "kolla_enable_tls_external": lambda get, host: (
         get("kolla_enable_tls_internal") and not _two_vips(get)
     ),

@@ -18,7 +18,10 @@ CACHE = "/var/lib/glance-cache"
 UWSGI_SINCE = "2026.1"
 UWSGI_POSSIBLE_SINCE = "2025.1"
 CACHE_READS_API_CONF_SINCE = "2024.1"
-RABBIT_QUEUE_MANAGER_SINCE = "2024.1"
+RABBIT_QUORUM_SINCE = "2023.2"
+RABBIT_QUEUE_MANAGER_KNOWN_SINCE = "2024.1"
+RABBIT_QUEUE_MANAGER_SINCE = "2025.1"
+RABBIT_PREFETCHES_SINCE = "2026.1"
 S3_CA_FILE_SINCE = "2024.1"
 HEALTH_BY_FILES_SINCE = "2024.2"  # enable_by_files of oslo.middleware 6.2
 
@@ -237,18 +240,38 @@ def _messaging(settings, release):
     sections = {"oslo_messaging_notifications": notify}
     if not get("rpc_transport_url") and not get("notify_transport_url"):
         return sections
-    rabbit = {"rabbit_quorum_queue": True}
-    if get("om_enable_rabbitmq_tls"):
-        rabbit.update(ssl=True, ssl_ca_file=get("om_rabbitmq_cacert"))
-    if release >= RABBIT_QUEUE_MANAGER_SINCE:
-        rabbit.update(use_queue_manager=True, rabbit_transient_quorum_queue=True)
-        if get("om_enable_rabbitmq_stream_fanout"):
-            rabbit.update(
-                rabbit_stream_fanout=True,
-                rabbit_qos_prefetch_count=get("om_rabbitmq_qos_prefetch_count", 1),
-            )
-    sections["oslo_messaging_rabbit"] = rabbit
+    sections["oslo_messaging_rabbit"] = _rabbit(settings, release)
     return sections
+
+
+def _rabbit(settings, release):
+    """Return how RabbitMQ is used; all services of a cloud must declare the same kind of queue."""
+
+    def chosen(key, default):
+        return settings[key] if key in settings["given"] else default
+
+    options = {}
+    quorum = chosen("om_enable_rabbitmq_quorum_queues", release >= RABBIT_QUORUM_SINCE)
+    manager = chosen("om_enable_queue_manager", release >= RABBIT_QUEUE_MANAGER_SINCE)
+    if quorum:
+        options["rabbit_quorum_queue"] = True
+    if chosen("om_enable_rabbitmq_high_availability", False):
+        options["amqp_durable_queues"] = True
+    if settings["om_enable_rabbitmq_tls"]:
+        options.update(ssl=True, ssl_ca_file=settings["om_rabbitmq_cacert"])
+    if release < RABBIT_QUEUE_MANAGER_KNOWN_SINCE:
+        return options
+    if manager:
+        options["use_queue_manager"] = True
+    transient = quorum and chosen("om_enable_rabbitmq_transient_quorum_queue", manager)
+    if transient:
+        options["rabbit_transient_quorum_queue"] = True
+    if quorum and chosen("om_enable_rabbitmq_stream_fanout", transient):
+        options["rabbit_stream_fanout"] = True
+        options["rabbit_qos_prefetch_count"] = chosen(
+            "om_rabbitmq_qos_prefetch_count", 50 if release >= RABBIT_PREFETCHES_SINCE else 1
+        )
+    return options
 
 
 def _image_import(settings):

@@ -302,6 +302,14 @@ def _peers(settings):
                 f"glance:{key} is no transport; it must be such as "
                 "rabbit://USER:PASSWORD@HOST:PORT/."
             )
+    durable, quorum = (
+        f"om_enable_rabbitmq_{kind}" for kind in ("high_availability", "quorum_queues")
+    )
+    if settings[durable] and settings[quorum] and settings["openstack_release"] >= "2023.2":
+        faults.append(
+            f"glance:{durable} is yes, and queues are quorum queues unless glance:{quorum} is no;"
+            " RabbitMQ can have one of the two, so switch one off."
+        )
     if settings["enable_osprofiler"]:
         faults += [
             f"glance:{key} is missing; glance:enable_osprofiler needs it."

@@ -97,7 +97,17 @@ def test_golden(sample, release):
 @pytest.mark.parametrize("release", NOT_RUN)
 @pytest.mark.parametrize("sample", SAMPLES[:3])
 def test_a_release_that_was_not_run_gets_the_files_of_its_neighbour(sample, release):
-    assert files(sample, release) == files(sample, NOT_RUN[release])
+    def found(of):
+        entries = files(sample, of)
+        # Each release has its own kind of queues, see below.
+        sections = {
+            name: options
+            for name, options in read(entries["glance-api.conf"]).items()
+            if name != "oslo_messaging_rabbit"
+        }
+        return {**entries, "glance-api.conf": sections}
+
+    assert found(release) == found(NOT_RUN[release])
 
 
 @pytest.mark.parametrize("release", RUN)
@@ -172,6 +182,86 @@ def test_the_cache_file_is_complete_where_the_cache_tools_read_nothing_else():
         assert complete[section] == api[section]
     assert complete["DEFAULT"]["enabled_backends"] == api["DEFAULT"]["enabled_backends"]
     assert "glance-cache.conf" not in files("trial", OLD)
+
+
+# ------------------------------------------------------------------ RabbitMQ
+
+RABBIT = {"rabbitmq_servers": ["10.0.0.5"], "rabbitmq_password": "q"}
+QUORUM, MANAGER = "rabbit_quorum_queue", "use_queue_manager"
+TRANSIENT, STREAM = "rabbit_transient_quorum_queue", "rabbit_stream_fanout"
+PREFETCH, DURABLE = "rabbit_qos_prefetch_count", "amqp_durable_queues"
+OM = "om_enable_rabbitmq_"
+
+
+def queues(release, **keys):
+    found = files("trial", release, **RABBIT, **keys)["glance-api.conf"]
+    return {name: value[0] for name, value in read(found)["oslo_messaging_rabbit"].items()}
+
+
+@pytest.mark.parametrize(
+    ("release", "expected"),
+    [
+        ("2023.1", {}),
+        ("2023.2", {QUORUM: "true"}),
+        ("2024.1", {QUORUM: "true"}),
+        ("2024.2", {QUORUM: "true"}),
+        *(
+            (
+                release,
+                {
+                    **dict.fromkeys((MANAGER, QUORUM, TRANSIENT, STREAM), "true"),
+                    PREFETCH: "50" if release >= "2026.1" else "1",
+                },
+            )
+            for release in ("2025.1", "2025.2", "2026.1", "2026.2")
+        ),
+    ],
+)
+def test_queues_are_those_of_kolla_ansible_for_the_release(release, expected):
+    assert queues(release) == expected
+
+
+@pytest.mark.parametrize(
+    ("release", "keys", "expected"),
+    [
+        ("2023.1", {f"{OM}quorum_queues": "yes"}, {QUORUM: "true"}),
+        ("2023.1", {"om_enable_queue_manager": "yes"}, {}),
+        ("2023.2", {f"{OM}quorum_queues": "no"}, {}),
+        (
+            "2024.1",
+            {f"{OM}quorum_queues": "no", f"{OM}high_availability": "yes"},
+            {DURABLE: "true"},
+        ),
+        (
+            "2024.1",
+            {"om_enable_queue_manager": "yes"},
+            {**dict.fromkeys((MANAGER, QUORUM, TRANSIENT, STREAM), "true"), PREFETCH: "1"},
+        ),
+        (
+            "2024.1",
+            {"om_enable_queue_manager": "yes", f"{OM}transient_quorum_queue": "no"},
+            {MANAGER: "true", QUORUM: "true"},
+        ),
+        (
+            "2024.2",
+            {"om_enable_queue_manager": "yes", f"{OM}quorum_queues": "no"},
+            {MANAGER: "true"},
+        ),
+        ("2026.1", {f"{OM}quorum_queues": "no"}, {MANAGER: "true"}),
+        (
+            "2026.1",
+            {f"{OM}stream_fanout": "no"},
+            dict.fromkeys((MANAGER, QUORUM, TRANSIENT), "true"),
+        ),
+        (
+            "2025.2",
+            {"om_rabbitmq_qos_prefetch_count": 7},
+            {**dict.fromkeys((MANAGER, QUORUM, TRANSIENT, STREAM), "true"), PREFETCH: "7"},
+        ),
+    ],
+)
+def test_queues_as_pillar_wants_them(release, keys, expected):
+    assert queues(release, **keys) == expected
 
 
 # ------------------------------------------------------------------ addresses
