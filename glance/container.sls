@@ -29,5 +29,3 @@ Glance stores work:
   glance_api.stores_work:
     - require:
       - Glance API answers
-    - onchanges:
-      - Glance API runs

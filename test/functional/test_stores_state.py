@@ -19,7 +19,16 @@ def api(loaders):
             "glance_api_listen_port": settings["glance_api_listen_port"],
         }
         loaders.pillar({"glance": keys})
+        in_charge(loaders, "one", "2026-11-29T10:00:00Z")
         yield made
+
+
+def in_charge(loaders, container, since):
+    """Put a stand-in in the place of the engine's answer."""
+    facts = {"state": "running", "id": container, "started_at": since, "name": "glance_api"}
+    modules = loaders.modules.pack["__salt__"]  # what one module sees of another
+    assert modules["glance_container.facts"]
+    modules._dict["glance_container.facts"] = lambda: facts
 
 
 def test_a_store_that_works(api, loaders):
@@ -43,5 +52,33 @@ def test_a_store_that_fails(api, loaders):
 def test_a_dry_run_asks_nothing(api, loaders):
     loaders.test_mode()
     told = loaders.states["glance_api.stores_work"](NAME)
-    assert (told["result"], told["changes"]) == (True, {})
+    assert (told["result"], told["changes"]) == (None, {})
+    assert told["comment"] == "An image would have gone through every store."
     assert api.requests == []
+
+
+def test_what_has_failed_is_asked_again_and_what_has_worked_is_not(api, loaders):
+    def result():
+        return loaders.states["glance_api.stores_work"](NAME)["result"]
+
+    api.faults["PUT"] = (500, "")
+    assert result() is False
+    assert result() is False, "a second run does not make it green"
+    api.faults.clear()
+    assert result() is True
+    api.requests.clear()
+    assert result() is True
+    loaders.test_mode()
+    assert result() is True
+    assert api.requests == []
+
+
+@pytest.mark.parametrize(
+    "other", [("two", "2026-11-29T10:00:00Z"), ("one", "2026-11-29T11:00:00Z")]
+)
+def test_another_container_or_another_start_is_asked_anew(api, loaders, other):
+    assert loaders.states["glance_api.stores_work"](NAME)["result"] is True
+    in_charge(loaders, *other)
+    api.requests.clear()
+    api.faults["PUT"] = (500, "")
+    assert loaders.states["glance_api.stores_work"](NAME)["result"] is False

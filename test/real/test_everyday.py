@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,30 @@ def test_verify_moves_a_real_image(trial):
     verified = trial.salt("glance_api.verify")
     assert verified.rc == 0, verified.stderr
     assert "file" in verified.json["stores"]
+
+
+def test_a_store_that_fails_is_told_until_it_works(trial):
+    def apply():
+        """Apply; what it said of the stores."""
+        found = trial.apply()
+        assert found.changed == []
+        (told,) = [one for one in found.states if one["__id__"] == "Glance stores work"]
+        return told["result"], told["comment"]
+
+    assert apply() == (True, "An image went through every store since the container was started.")
+    trial.container.restart()
+    deadline = time.monotonic() + 60
+    while not trial.whole():
+        assert time.monotonic() < deadline, trial.logs()
+        time.sleep(0.2)
+    trial.container.exec_run("chown root:root /var/lib/glance/images", user="root")
+    for _ in range(2):
+        result, comment = apply()
+        assert result is False
+        assert "Permission to write image storage media denied" in comment
+    trial.container.exec_run("chown glance:glance /var/lib/glance/images", user="root")
+    assert apply() == (True, "An image went through file and came back.")
+    assert apply()[1].endswith("since the container was started.")
 
 
 def test_stop_and_apply_again(trial):
