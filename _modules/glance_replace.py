@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 __virtualname__ = "glance_replace"
 
 NAME = "glance_api"
-MERCY = 80  # seconds that a container gets to stop; see glance_retire
+AT_ONCE = 10  # seconds that a container gets to stop which serves nobody
 PLANS = {  # what glance_container.decide says, in words
     "start": "No container serves here: one is started.",
     "finish": "What an earlier run left open is finished.",
@@ -82,9 +82,10 @@ def stop_all(settings, remove):
     charge, cut = __salt__["glance_container.facts"]()["name"], []
     before = __salt__["glance_leftovers.former"](settings)
     for one in __salt__["glance_engine.containers"]():
+        left = []
         if one["running"] and one["name"] == charge:
-            cut = __salt__["glance_retire.leave"](settings, charge)
-        __salt__["glance_engine.stop"](one["name"], MERCY)
+            cut = left = __salt__["glance_retire.leave"](settings, charge)
+        __salt__["glance_engine.stop"](one["name"], _time_to_stop(settings, left))
         if remove:
             __salt__["glance_engine.remove"](one["name"])
     __salt__["glance_balancer.ready"](settings, serves=False)
@@ -205,7 +206,7 @@ def _hand_over(settings, want, files, incumbent, newcomer):
         prefer(settings, incumbent, name)
         raise __salt__["glance_fallback.undo"](settings, want, name, err, incumbent) from err
     clock.lap("transfers ended")
-    _end(settings, incumbent, clock)
+    _end(settings, incumbent, cut)
     __salt__["glance_steering.release"](settings, name)
     __salt__["glance_newcomer.take_the_name"](name)
     clock.lap("incumbent stopped")
@@ -226,7 +227,7 @@ def _move(settings, want, files, incumbent, newcomer):
     cut = __salt__["glance_retire.leave"](settings, incumbent)
     __salt__["glance_newcomer.take_charge"](name, want, incumbent)
     clock.lap("transfers ended")
-    _end(settings, incumbent, clock)
+    _end(settings, incumbent, cut)
     __salt__["glance_newcomer.take_the_name"](name)
     clock.lap("incumbent stopped")
     return {"how": "hand-over", "why": "", "seconds": clock.laps, "cut": cut}
@@ -239,7 +240,7 @@ def _drain_first(settings, want, files, incumbent, why):
     if want["policy"] != "no":
         # Should the host be rebooted before the newcomer is there, the old one serves again.
         __salt__["glance_engine.restart_policy"](incumbent, "always")
-    stopped = __salt__["glance_retire.end"](incumbent, _time_to_stop(settings, clock))
+    stopped = __salt__["glance_retire.end"](incumbent, _time_to_stop(settings, cut))
     clock.lap("incumbent stopped")
     _start_instead(settings, want, files, stopped, compare=True)
     clock.lap("newcomer healthy")
@@ -250,7 +251,7 @@ def _drain_first(settings, want, files, incumbent, why):
 def _start(settings, want, files, fallback):
     clock = _Clock()
     # It is dead or crash-looping; either way it must not get in the way of the newcomer.
-    stopped = __salt__["glance_retire.end"](fallback) if fallback else None
+    stopped = __salt__["glance_retire.end"](fallback, AT_ONCE) if fallback else None
     _start_instead(settings, want, files, stopped)
     clock.lap("newcomer healthy")
     return {"how": "start", "why": "", "seconds": clock.laps, "cut": []}
@@ -354,13 +355,13 @@ def _answers_beside(settings, name, charge):
     return __salt__["glance_api.probe_once"](settings, probe=True)["ok"]
 
 
-def _end(settings, name, clock):
-    stopped = __salt__["glance_retire.end"](name, _time_to_stop(settings, clock))
+def _end(settings, name, cut):
+    stopped = __salt__["glance_retire.end"](name, _time_to_stop(settings, cut))
     __salt__["glance_engine.remove"](stopped)
 
 
-def _time_to_stop(settings, clock):
-    return __salt__["glance_retire.time_to_stop"](settings, sum(clock.laps.values()))
+def _time_to_stop(settings, cut):
+    return __salt__["glance_retire.time_to_stop"](settings, cut)
 
 
 class _Clock:

@@ -121,7 +121,7 @@ def has_left(name):
     return any(__salt__["glance_api.drained_by"](pid) is not None for pid in _pids(name))
 
 
-def end(name, timeout=MERCY):
+def end(name, timeout):
     """
     Stop a container; its new name tells the next run that it must get no connection.
 
@@ -141,17 +141,20 @@ def end(name, timeout=MERCY):
     return ending
 
 
-def time_to_stop(settings, spent):
+def time_to_stop(settings, cut):
     """
     Seconds that a container gets to stop. Pure.
 
+    As in Kolla when nothing is left in it: uWSGI whose processes still load Glance never ends by
+    itself. What goes on at the deadline gets the time in which uWSGI ends requests.
+
     settings
         Result of ``glance_settings.get``.
-    spent
-        Seconds of ``glance_drain_timeout`` that have passed.
+    cut
+        What :py:func:`let_it_end` returned.
     """
-    left = settings["glance_drain_timeout"] - spent
-    return int(max(left, MERCY, settings["docker_graceful_timeout"]))
+    graceful = settings["docker_graceful_timeout"]
+    return max(graceful, MERCY) if cut else graceful
 
 
 def remove(settings, name, survivor):
@@ -174,18 +177,18 @@ def remove(settings, name, survivor):
         __salt__["glance_engine.restart_policy"](name, "no")
         address = __salt__["glance_steering.address"]
         if address(here) != address(there):
-            let_it_end(here, name)
+            cut = let_it_end(here, name)
         else:
             __salt__["glance_steering.wait_to_listen"](there, survivor)
             __salt__["glance_steering.prefer"](there, survivor, name)
             try:
-                let_it_end(there, name, successor=survivor)
+                cut = let_it_end(there, name, successor=survivor)
             except CommandExecutionError as err:
                 raise CommandExecutionError(
                     f"The left-over container {name} was not removed, because {survivor}, which is"
                     f" in charge, failed: {str(err).rstrip('.')}. Apply again."
                 ) from err
-        name = end(name)
+        name = end(name, time_to_stop(settings, cut))
     __salt__["glance_engine.remove"](name)
 
 

@@ -308,14 +308,17 @@ class Host:
         self._effect(f"stop {name}")
         one = self._by_name(name)
         if one and one.running:
-            one.by_hand, one.stops_at = True, self.clock.now + STOPPING
+            # uWSGI whose processes still load does not end by itself.
+            loads = self.clock.now < one.started + LOADING
+            takes = timeout if loads else STOPPING
+            one.by_hand, one.stops_at = True, self.clock.now + takes
             self._done(f"stopping {name}")
             self._effect(f"wait for the stop of {name}")
             if self.clock.now < one.transfers_end:
                 self.refused.append(f"{name} was stopped with transfers in flight")
             if self.clock.now < one.import_ends:
                 self.refused.append(f"{name} was stopped with an import in progress")
-            self.pass_time(STOPPING)
+            self.pass_time(takes)
         elif one:
             one.by_hand = True
         self._done(f"stop {name}")

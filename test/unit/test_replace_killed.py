@@ -175,6 +175,26 @@ def test_a_container_dies_at_every_step(host_with, death, victim, strategy, beha
         is_whole(host, "new" if behaviour == "good" else "old")
 
 
+def test_an_incumbent_that_crashes_before_its_stop_holds_nobody_up(host_with):
+    """Told to stop while it loads again, it never ends by itself."""
+    struck = 0
+    for step in range(1, LAST):
+        host = host_with()
+        began, old = host.clock.now, host.containers[0]
+
+        def strike(effects, host=host, at=step, old=old):
+            if effects == at and old.running and old.stops_at is None:
+                host.on_effect = None
+                host.crash(old)
+
+        host.on_effect = strike
+        assert run(host, "new") == "ended", host.events
+        is_whole(host, "new")
+        assert host.clock.now - began < 1.5 * host.settings["docker_graceful_timeout"], host.events
+        struck += host.on_effect is None
+    assert struck > 8
+
+
 @pytest.mark.parametrize("death", ["crash", "kill"])
 @pytest.mark.parametrize("victim", ["old", "new"])
 @pytest.mark.parametrize("target", ["new", "old", "other"])
