@@ -90,9 +90,7 @@ def bring_back(settings, want, name):
         if name != NAME and not __salt__["glance_engine.inspect"](NAME):
             __salt__["glance_engine.rename"](name, NAME)
             name = NAME
-        if want["policy"] != "no":
-            # It was stopped by hand: should the host be rebooted before it runs, it serves again.
-            __salt__["glance_engine.restart_policy"](name, "always")
+        __salt__["glance_newcomer.outlive_a_reboot"](name, want["policy"])
         __salt__["glance_engine.start"](name)
         __salt__["glance_newcomer.keep_charge"](name, want)
         deadline = time.monotonic() + COME_BACK

@@ -195,6 +195,20 @@ def take_charge(name, want, other):
     __salt__["glance_engine.restart_policy"](other, "no")
 
 
+def outlive_a_reboot(name, policy):
+    """
+    A container that is stopped for a while comes back should the host be rebooted meanwhile, which
+    ``unless-stopped`` does not do. :py:func:`keep_charge` ends it.
+
+    name
+        Container name.
+    policy
+        Restart policy that pillar wants.
+    """
+    if policy != "no":
+        __salt__["glance_engine.restart_policy"](name, "always")
+
+
 def keep_charge(name, want):
     """
     Give a container the restart policy and the share of the CPU of the one in charge.

@@ -108,7 +108,8 @@ def restart(settings, name):
     clock, labels = _Clock(), __salt__["glance_engine.inspect"](name)["labels"]
     cut = __salt__["glance_retire.leave"](settings, name)
     clock.lap("transfers ended")
-    __salt__["glance_engine.stop"](name, _time_to_stop(settings, clock))
+    __salt__["glance_newcomer.outlive_a_reboot"](name, settings["docker_restart_policy"])
+    __salt__["glance_engine.stop"](name, _time_to_stop(settings, cut))
     _start_as_it_was(settings, name, labels)
     __salt__["glance_balancer.ready"](settings)
     return cut
@@ -237,9 +238,8 @@ def _drain_first(settings, want, files, incumbent, why):
     clock = _Clock()
     cut = __salt__["glance_retire.leave"](settings, incumbent, in_turn=True)
     clock.lap("transfers ended")
-    if want["policy"] != "no":
-        # Should the host be rebooted before the newcomer is there, the old one serves again.
-        __salt__["glance_engine.restart_policy"](incumbent, "always")
+    # Should the host be rebooted before the newcomer is there, the old one serves again.
+    __salt__["glance_newcomer.outlive_a_reboot"](incumbent, want["policy"])
     stopped = __salt__["glance_retire.end"](incumbent, _time_to_stop(settings, cut))
     clock.lap("incumbent stopped")
     _start_instead(settings, want, files, stopped, compare=True)

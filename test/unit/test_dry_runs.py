@@ -39,7 +39,6 @@ SETTINGS = {
     "glance_remove_data": True,
     "glance_file_datadir_volume": "glance",
     "confirm": "glance",
-    "docker_graceful_timeout": 60,
 }
 MADE = {"mysql://10.0.0.9:3306/glance": "made"}
 
@@ -86,8 +85,7 @@ class World:
             "glance_replace.run": self.act("replace", report),
             "glance_replace.stop_all": self.act("stop", []),
             "glance_engine.remove_volume": self.act("remove volume"),
-            "glance_engine.start": self.act("start"),
-            "glance_engine.stop": self.act("stop"),
+            "glance_replace.restart": self.act("restart", []),
             "glance_config_dir.write": self.act("write"),
             "glance_leftovers.remove": self.act("tidy"),
             "glance_proof.run": self.act("prove"),
@@ -128,7 +126,7 @@ CHANGES = {
     "replacement": ("glance_container", "running", None, ["replace"]),
     "first container": ("glance_container", "running", nothing_runs, ["replace"]),
     "leftovers": ("glance_container", "running", leftovers, ["tidy"]),
-    "unseen share": ("glance_container", "running", blind, ["stop", "start"]),
+    "unseen share": ("glance_container", "running", blind, ["restart"]),
     "container goes": ("glance_container", "absent", None, ["stop"]),
     "container stops": ("glance_container", "stopped", None, ["stop"]),
     "data goes": ("glance_container", "data_absent", None, ["remove volume"]),
