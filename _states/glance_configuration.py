@@ -84,7 +84,8 @@ def proved(name):
 
 def absent(name):
     """
-    Make sure that the folders with the rendered configuration are gone.
+    Make sure that the folders with the rendered configuration are gone; that of a container
+    named glance_api which this formula did not make stays, since that one reads it.
 
     name
         What the state is called in the output.
@@ -99,8 +100,10 @@ def absent(name):
 
 
 def _removed(ret, folders):
-    """Remove folders, as a state."""
-    present = [one for one in folders if __salt__["file.directory_exists"](one)]
+    """Remove folders, as a state; not what a container of somebody else reads."""
+    kept = folders[:1] if __salt__["glance_container.is_foreign"]() else []
+    ours = [one for one in folders if one not in kept]
+    present = [one for one in ours if __salt__["file.directory_exists"](one)]
     ret["changes"] = {one: {"old": "present", "new": None} for one in present}
     ret["comment"] = "No configuration is here."
     if present and __opts__["test"]:
@@ -109,4 +112,6 @@ def _removed(ret, folders):
         for one in present:
             __salt__["file.remove"](one)
         ret["comment"] = "The configuration was removed."
+    if kept:
+        ret["comment"] += f" {kept[0]} is left to a container that this formula did not make."
     return ret

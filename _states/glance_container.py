@@ -151,6 +151,8 @@ def absent(name):
         settings = __salt__["glance_settings.get"]()
         ours = [one["name"] for one in __salt__["glance_engine.containers"]()]
         if not ours:
+            if __salt__["glance_container.is_foreign"]():
+                ret["comment"] = "The container glance_api was not made by this formula and stays."
             return ret
         ret["changes"] = {one: {"old": "present", "new": None} for one in ours}
         left = ""

@@ -89,6 +89,7 @@ def test_a_host_without_the_api_keeps_no_configuration(tmp_path, test):
     functions = {
         "glance_settings.get": lambda: settings,
         "glance_backend.elsewhere": glance_backend.elsewhere,
+        "glance_container.is_foreign": lambda: False,
         "file.directory_exists": lambda path: path == str(tmp_path),
         "file.remove": removed.append,
     }

@@ -29,6 +29,7 @@ def functions():
         "glance_settings.get": lambda: settings,
         "glance_backend.elsewhere": glance_backend.elsewhere,
         "glance_engine.containers": lambda: [{"name": "glance_api"}],
+        "glance_container.is_foreign": lambda: False,
         "glance_datadir.left_behind": lambda: LEFT,
         "glance_replace.stop_all": lambda _, remove: stopped.append(remove) or ["1 transfers"],
         "stopped": stopped,
@@ -53,6 +54,30 @@ def test_a_stale_api_ends_its_transfers_and_goes(functions):
     answer = state_module("glance_container", functions).running("x")
     assert (answer["result"], answer["changes"]) == (True, {})
     assert answer["comment"].startswith("No glance-api is here. The API runs on ctl1 only")
+
+
+@pytest.mark.parametrize("foreign", [True, False])
+@pytest.mark.parametrize("state", ["absent", "rendered"])
+@pytest.mark.parametrize("test", [True, False])
+def test_the_configuration_of_somebody_elses_container_is_not_removed(
+    functions, foreign, state, test
+):
+    """Kolla-Ansible's container mounts the very folder that this formula renders into."""
+    gone = []
+    folder = functions["glance_settings.get"]()["config_dir"]
+    functions.update({
+        "glance_engine.containers": lambda: [],
+        "glance_container.is_foreign": lambda: foreign,
+        "file.directory_exists": lambda path: path == folder,
+        "file.remove": gone.append,
+    })  # fmt: skip
+    answer = getattr(state_module("glance_configuration", functions, test), state)("x")
+    assert answer["result"] is (None if test and not foreign else True)
+    assert list(answer["changes"]) == ([] if foreign else [folder])
+    assert gone == ([] if foreign or test else [folder])
+    assert (f"{folder} is left to a container" in answer["comment"]) is foreign
+    said = state_module("glance_container", functions, test).absent("x")["comment"]
+    assert ("not made by this formula" in said) is foreign
 
 
 @pytest.fixture
