@@ -19,7 +19,7 @@ def __virtual__():
     return __virtualname__
 
 
-def undo(settings, want, name, err, back_to, born=None):
+def undo(settings, want, name, err, back_to, born=None, held=None):
     """
     Remove a newcomer that is not fit and leave the old container in charge.
 
@@ -35,22 +35,32 @@ def undo(settings, want, name, err, back_to, born=None):
         Name of the old container; None when there is none.
     born
         When the old one was started, if it was in charge all the time.
+    held
+        When the newcomer was started, if it may hold connections of clients: these end first.
 
     Returns the error to raise, with the newcomer's last words unless ``err`` has a ``reason``.
     """
-    words = last_words(name)
-    __salt__["glance_engine.remove"](name)
+    words, present = last_words(name), __salt__["glance_engine.inspect"](name)
+    lives = bool(held and present and present["running"] and present["started_at"] == held)
+    try:
+        cut = _take_away(settings, name, back_to, lives)
+    except CommandExecutionError as later:
+        return CommandExecutionError(f"{name} is not fit, because {str(err).rstrip('.')}; {later}")
     there = __salt__["glance_engine.inspect"](back_to) if back_to else None
     if not there:
         outcome = "nothing else ran on this host"
-    elif not there["running"] or __salt__["glance_container.is_ending"](back_to):
+    elif not _serves_on(there):
         _, outcome = bring_back(settings, want, back_to)
     else:
         __salt__["glance_newcomer.keep_charge"](back_to, want)
         outcome = f"{back_to} went on serving all the time and no request failed"
-        if there["started_at"] != born:
-            outcome = f"{back_to} is in charge again; requests that were inside {name} were lost"
+        if held or there["started_at"] != born:
+            outcome = f"{back_to} is in charge again"
+        if not lives and (held or there["started_at"] != born):
+            outcome += f"; requests that were inside {name} were lost"
         __salt__["glance_steering.release"](settings, back_to)
+    if cut:
+        outcome += f"; cut at glance:glance_drain_timeout: {', '.join(cut)}"
     try:
         __salt__["glance_leftovers.remove"](settings)
     except CommandExecutionError as later:
@@ -61,6 +71,21 @@ def undo(settings, want, name, err, back_to, born=None):
         f"The new glance-api container was taken away again, because {str(err).rstrip('.')};"
         f" {outcome}.{words}"
     )
+
+
+def _take_away(settings, name, back_to, lives):
+    """Remove a newcomer; what clients have in it ends first. Returns what had to be cut."""
+    there = __salt__["glance_engine.inspect"](back_to) if back_to else None
+    if lives and there and _serves_on(there):
+        return __salt__["glance_retire.remove"](settings, name, back_to)
+    cut = __salt__["glance_retire.leave"](settings, name) if lives else []
+    __salt__["glance_engine.remove"](name)
+    return cut
+
+
+def _serves_on(container):
+    ending = __salt__["glance_container.is_ending"](container["name"])
+    return container["running"] and not ending
 
 
 def bring_back(settings, want, name):

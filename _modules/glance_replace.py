@@ -176,6 +176,8 @@ def _hand_over(settings, want, files, incumbent, newcomer):
     prefer = __salt__["glance_steering.prefer"]
     probe = functools.partial(__salt__["glance_steering.probe"], settings, incumbent, name)
     born = __salt__["glance_newcomer.birth"](incumbent)
+    # One that an earlier run has made may have been given clients.
+    held = __salt__["glance_newcomer.birth"](newcomer) if newcomer else None
     # From here on every new connection stays with the incumbent, but for our own probes.
     probe()
     try:
@@ -186,8 +188,15 @@ def _hand_over(settings, want, files, incumbent, newcomer):
         )
     except CommandExecutionError as err:
         prefer(settings, incumbent, name)
-        raise __salt__["glance_fallback.undo"](settings, want, name, err, incumbent, born) from err
+        undo = __salt__["glance_fallback.undo"]
+        raise undo(settings, want, name, err, incumbent, born, held) from err
     clock.lap("newcomer healthy")
+    return _switch(settings, want, incumbent, name, newcomer_born, clock)
+
+
+def _switch(settings, want, incumbent, name, newcomer_born, clock):
+    """All new connections to a newcomer that is fit; the incumbent ends in peace."""
+    prefer = __salt__["glance_steering.prefer"]
     handshakes = prefer(settings, name, incumbent)
     log.info("glance-api: new connections go to %s", name)
     __salt__["glance_newcomer.take_charge"](name, want, incumbent)
@@ -205,7 +214,8 @@ def _hand_over(settings, want, files, incumbent, newcomer):
             ) from err
         # When the newcomer died, the kernel gives everything to the incumbent already.
         prefer(settings, incumbent, name)
-        raise __salt__["glance_fallback.undo"](settings, want, name, err, incumbent) from err
+        undo = __salt__["glance_fallback.undo"]
+        raise undo(settings, want, name, err, incumbent, held=newcomer_born) from err
     clock.lap("transfers ended")
     _end(settings, incumbent, cut)
     __salt__["glance_steering.release"](settings, name)
@@ -218,12 +228,14 @@ def _move(settings, want, files, incumbent, newcomer):
     """Start the newcomer on its own address, beside an incumbent that serves another one."""
     clock, name = _Clock(), newcomer or want["name"]
     born = __salt__["glance_newcomer.birth"](incumbent)
+    held = __salt__["glance_newcomer.birth"](newcomer) if newcomer else None
     try:
         if not newcomer:
             __salt__["glance_newcomer.create"](settings, want, files, beside=True)
         __salt__["glance_newcomer.become_fit"](settings, name, compare=True)
     except CommandExecutionError as err:
-        raise __salt__["glance_fallback.undo"](settings, want, name, err, incumbent, born) from err
+        undo = __salt__["glance_fallback.undo"]
+        raise undo(settings, want, name, err, incumbent, born, held) from err
     clock.lap("newcomer healthy")
     cut = __salt__["glance_retire.leave"](settings, incumbent)
     __salt__["glance_newcomer.take_charge"](name, want, incumbent)
@@ -276,17 +288,22 @@ def _finish(settings, want, files, name, ours):
     clock = _Clock()
     others = [one["name"] for one in ours if one["name"] != name]
     older = others[: [one["name"] for one in ours].index(name)]
+    present = __salt__["glance_engine.inspect"](name)
+    # Nothing gets the policy, or the name, before it was found fit.
+    proved = present["restart_policy"] != "no" or name == NAME
     for one in reversed(older):
         if _answers_beside(settings, one, name):
             # It was not told to stop yet: from there it is a hand-over like any other.
-            report = _hand_over(settings, want, files, one, name)
+            if proved and __salt__["glance_newcomer.serves"](settings, name, present["started_at"]):
+                report = _switch(settings, want, one, name, present["started_at"], clock)
+            else:
+                report = _hand_over(settings, want, files, one, name)
             for other in others:
                 if other != one:
                     __salt__["glance_retire.remove"](settings, other, NAME)
             return report
-    present = __salt__["glance_engine.inspect"](name)
     if older or name != NAME or present["restart_policy"] == "no":
-        _must_be_fit(settings, want, name, older[-1] if older else None)
+        _must_be_fit(settings, want, present, older[-1] if older else None, proved)
     for other in others:
         __salt__["glance_retire.remove"](settings, other, name)
     __salt__["glance_newcomer.keep_charge"](name, want)
@@ -299,18 +316,25 @@ def _finish(settings, want, files, name, ours):
 # --------------------------------------------------------------------------- their steps
 
 
-def _must_be_fit(settings, want, name, older):
+def _must_be_fit(settings, want, present, older, proved):
     """Make sure of the one in charge after a killed run: nobody may have seen it healthy yet."""
+    name, since = present["name"], present["started_at"]
     steer = functools.partial(__salt__["glance_steering.prefer"], settings, name, older)
     try:
         __salt__["glance_newcomer.become_fit"](settings, name, steer=steer)
     except CommandExecutionError as err:
+        reason = str(err).rstrip(".")
+        if proved and __salt__["glance_newcomer.serves"](settings, name, since):
+            raise CommandExecutionError(
+                f"{name} has taken over and goes on serving; what an earlier run left beside it was"
+                f" not touched, because {reason}: apply again when that is mended."
+            ) from err
         if older:
-            raise __salt__["glance_fallback.undo"](settings, want, name, err, older) from err
+            undo = __salt__["glance_fallback.undo"]
+            raise undo(settings, want, name, err, older, held=since) from err
         raise CommandExecutionError(
-            f"The container {name} of an earlier run is not fit, because"
-            f" {str(err).rstrip('.')}. Its last log lines:"
-            f"{__salt__['glance_fallback.last_words'](name)}"
+            f"The container {name} of an earlier run is not fit, because {reason}. Its last log"
+            f" lines:{__salt__['glance_fallback.last_words'](name)}"
         ) from err
 
 

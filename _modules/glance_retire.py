@@ -168,9 +168,10 @@ def remove(settings, name, survivor):
     survivor
         Name of the container in charge, which gets the new connections.
 
-    Raises CommandExecutionError when that one died meanwhile; the left-over one then stays.
+    Returns what had to be cut. Raises CommandExecutionError when the survivor died meanwhile; the
+    left-over one then stays.
     """
-    present = __salt__["glance_engine.inspect"](name)
+    cut, present = [], __salt__["glance_engine.inspect"](name)
     if present and present["running"]:
         here = __salt__["glance_steering.reached"](settings, name)
         there = __salt__["glance_steering.reached"](settings, survivor)
@@ -190,6 +191,7 @@ def remove(settings, name, survivor):
                 ) from err
         name = end(name, time_to_stop(settings, cut))
     __salt__["glance_engine.remove"](name)
+    return cut
 
 
 def _pids(name):

@@ -102,6 +102,7 @@ class Host:
         self.clock, self.behaviours = Clock(self), behaviours
         self.unfit = None  # why the old container must not serve with the present schema
         self.database_back = 0.0  # the moment from which on the database is there
+        self.keystone_away = False  # what serves goes on, but no check can log in
         self.addresses = addresses or {}
         self.settings = {
             "snapshot_dir": str(folder),
@@ -327,6 +328,8 @@ class Host:
         self._effect(f"remove {name}")
         one = self._by_name(name)
         if one:
+            if one.running and self.clock.now < one.transfers_end:
+                self.refused.append(f"{name} was removed with transfers in flight")
             self._end(one)
             self.containers.remove(one)
         self._done(f"remove {name}")
@@ -403,6 +406,8 @@ class Host:
 
     def _check(self, what, settings, probe, fails):
         self._effect(what)
+        if self.keystone_away:
+            raise CommandExecutionError("Keystone gives no token.")
         if not self.keeps_images(settings["api_address"], probe, unless=(fails,)):
             raise CommandExecutionError("The check failed.")
         self._done(what)

@@ -333,6 +333,39 @@ def test_the_old_container_outlives_a_newcomer_that_turned_bad(host_with):
         is_whole(host, "old")
 
 
+@pytest.mark.parametrize("policy", ["unless-stopped", "no"])
+@pytest.mark.parametrize("strategy", ["auto", "drain"])
+@pytest.mark.parametrize("addresses", [None, {"new": "10.0.0.6"}])
+def test_a_check_that_fails_cuts_nobody_off_from_a_newcomer(host_with, policy, strategy, addresses):
+    """Keystone is away when the run that was killed is repeated: that is not the newcomer's fault.
+
+    What clients have in it ends, and it stays where it was in charge. Without a restart policy
+    nothing tells that, so that one which is alone may be exchanged for the old one again.
+    """
+    for step in range(1, LAST):
+        host = host_with(policy=policy, strategy=strategy, addresses=addresses)
+        host.watch = strategy == "auto" and policy != "no"
+        if run(host, "new", kill_at=step) == "ended":
+            break
+        newcomer = next((one for one in host.containers if one.spec == "new"), None)
+        holds = newcomer and newcomer.running and newcomer in host.receivers(newcomer.address)
+        charge = glance_container.decide(host._containers(), "new", policy)["incumbent"]
+        in_charge = holds and newcomer.policy != "no" and newcomer.name == charge
+        host.pass_time(LOADING if holds else 0)
+        if holds:
+            newcomer.transfers_end = host.clock.now + 60
+        host.keystone_away = True
+        said = run(host, "new")
+        assert not host.refused, f"killed at {step}: {host.refused} {host.events}"
+        assert not (holds and "no request failed" in said), f"killed at {step}: {said}"
+        assert not in_charge or newcomer in host.containers, f"killed at {step}: {said}"
+        assert host.answers(), f"killed at {step}: {said}"
+        host.keystone_away = False
+        assert run(host, "new") == "ended"
+        is_whole(host, "new")
+    assert step > 8
+
+
 def test_slow_transfers_end_in_peace(host_with):
     for step in range(1, LAST):
         host = host_with()
