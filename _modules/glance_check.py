@@ -85,7 +85,7 @@ def stores(settings, names=None, probe=False):
     return found
 
 
-def no_worse(settings, probe=False):
+def no_worse(settings, probe=False, before=None):
     """
     Make sure that a container that is about to take over can use all stores that work now.
 
@@ -94,26 +94,42 @@ def no_worse(settings, probe=False):
 
     settings, probe
         As for :py:func:`deep`.
+    before
+        What :py:func:`lost` returned for the container in charge, where that one does not serve
+        meanwhile; a probe lets it be asked now.
 
     Raises CommandExecutionError with one sentence for each store that would be lost.
     """
-    others = [
-        one["name"]
-        for one in settings["stores"]
-        if one["type"] not in READ_ONLY_STORES and one["name"] != settings["default_store"]
-    ]
-    found = stores(settings, others, probe)
-    lost, before = dict(found["broken"]), {}
-    if lost and probe:
-        answer = _call(settings, "stores", "GET", "/v2/info/stores", 200, False, STORE_TIMEOUT)
-        there = {one["id"] for one in json.loads(answer["body"])["stores"]}
-        again = stores(settings, [name for name in lost if name in there])
-        before = {name: lost.pop(name) for name in again["broken"]}
-    if lost:
-        error = CommandExecutionError("\n".join(lost.values()))
-        error.reason = ", ".join(lost)  # all else works, so the container's own words tell no more
+    found = stores(settings, _others(settings), probe)
+    broken, known = found["broken"], before or {}
+    if broken and probe:
+        known = lost(settings, list(broken))
+    known = {name: known[name] for name in broken if name in known}
+    fails = {name: broken[name] for name in broken if name not in known}
+    if fails:
+        error = CommandExecutionError("\n".join(fails.values()))
+        error.reason = ", ".join(fails)  # all else works, so the container's own words tell no more
         raise error
-    __context__[_FOUND] = {"works": found["works"], "broken": before}
+    __context__[_FOUND] = {"works": found["works"], "broken": known}
+
+
+def lost(settings, names=None):
+    """
+    Stores that do not work in the container in charge; a store that it does not have is none.
+
+    settings
+        As for :py:func:`deep`, by which that container is reached.
+    names
+        Names of the stores to try; by default all but the default store.
+
+    Returns ``{name: sentence}``. Raises CommandExecutionError when the API itself fails.
+    """
+    names = _others(settings) if names is None else names
+    if not names:
+        return {}
+    answer = _call(settings, "stores", "GET", "/v2/info/stores", 200, False, STORE_TIMEOUT)
+    there = {one["id"] for one in json.loads(answer["body"])["stores"]}
+    return stores(settings, [name for name in names if name in there])["broken"]
 
 
 def after(settings):
@@ -128,6 +144,15 @@ def after(settings):
         return stores(settings)
     # It could not have taken over without its default store.
     return {**known, "works": {settings["default_store"]: 0, **known["works"]}}
+
+
+def _others(settings):
+    """Stores that take images, but for the default one, which is looked at by itself."""
+    return [
+        one["name"]
+        for one in settings["stores"]
+        if one["type"] not in READ_ONLY_STORES and one["name"] != settings["default_store"]
+    ]
 
 
 def _call(settings, step, method, path, expect, probe, timeout, **more):

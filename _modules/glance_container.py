@@ -8,6 +8,7 @@ container by another is the work of ``glance_replace``.
 import hashlib
 import json
 import os
+import re
 import time
 
 from salt.exceptions import CommandExecutionError
@@ -117,6 +118,8 @@ def decide(containers, spec_hash, policy):
         Another one is in charge: replace it (``newcomer`` names one that already runs).
     """
     running = [one for one in containers if one["running"] and not is_ending(one["name"])]
+    # After a reboot in the middle of a drain the engine has started the old one again.
+    running = running or [one for one in containers if one["running"] and _came_back(one)]
     # The newcomer gets its restart policy before the incumbent loses it, and the incumbent is
     # renamed before it is told to stop: of two, the older one is known to be good.
     with_policy = [one for one in running if one["restart_policy"] != "no"]
@@ -428,6 +431,27 @@ def is_ending(name):
         Container name.
     """
     return name.endswith(ENDING)
+
+
+def ending_name(container):
+    """
+    The name of a container that is told to stop; it tells in which of its lives. Pure.
+
+    container
+        Result of ``glance_engine.inspect``.
+    """
+    return f"{NAME}_{container['labels'].get(SPEC_LABEL)}_{_life(container)}{ENDING}"
+
+
+def _came_back(container):
+    """Whether a container that was told to stop was started again since."""
+    name = container["name"]
+    told = re.fullmatch(rf"{NAME}_.+_([0-9a-f]{{8}}){ENDING}", name)
+    return bool(told) and told[1] != _life(container)
+
+
+def _life(container):
+    return hashlib.sha256(str(container["started_at"]).encode()).hexdigest()[:8]
 
 
 def _start(containers):

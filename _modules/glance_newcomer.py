@@ -50,7 +50,7 @@ def create(settings, want, files, beside=False):
     __salt__[f"{engine}.start"](want["name"])
 
 
-def become_fit(settings, name, steer=None, probe=False, compare=False):
+def become_fit(settings, name, steer=None, probe=False, compare=False, before=None):
     """
     Wait until a container serves, check it deeply, and see it stay healthy for a while.
 
@@ -64,6 +64,8 @@ def become_fit(settings, name, steer=None, probe=False, compare=False):
         Whether it is asked by probes, because clients are served by another one.
     compare
         Whether it takes over from one that works, so that no store may get lost.
+    before
+        Stores that this one had lost, where it cannot be asked meanwhile (``glance_check.lost``).
 
     Returns when it was born. Raises CommandExecutionError with the reason when it is not fit.
     """
@@ -90,7 +92,7 @@ def become_fit(settings, name, steer=None, probe=False, compare=False):
     try:
         __salt__["glance_api.deep_check"](settings, probe=probe)
         if compare:
-            __salt__["glance_check.no_worse"](settings, probe)
+            __salt__["glance_check.no_worse"](settings, probe, before)
         while time.monotonic() < healthy_until:
             time.sleep(POLL)
             verdict = __salt__["glance_api.probe_once"](settings, probe=probe)

@@ -51,8 +51,7 @@ def run(settings, want, files):
     Returns ``{"how", "why", "seconds": {...}, "cut": [...]}``. Raises CommandExecutionError when
     the newcomer is not fit; the incumbent then serves as before.
     """
-    ours = __salt__["glance_engine.containers"]()
-    verdict = __salt__["glance_container.decide"](ours, want["hash"], want["policy"])
+    ours, verdict = _decide(want)
     if verdict["do"] == "nothing":
         return {"how": "nothing"}
     log.info("glance-api: %s", verdict)
@@ -136,6 +135,24 @@ def _start_as_it_was(settings, name, labels):
     if not serves:
         raise CommandExecutionError(f"{outcome}.")
     return f"{outcome}."
+
+
+def _decide(want):
+    """Our containers, and what has to be done."""
+    ours, verdict = _look(want)
+    charge, taken = verdict["incumbent"], NAME in [one["name"] for one in ours]
+    ending = verdict["do"] != "start" and __salt__["glance_container.is_ending"](charge)
+    if not ending or taken:
+        return ours, verdict
+    # It was told to stop, and the engine has started it again since: it is in charge as before.
+    __salt__["glance_newcomer.take_the_name"](charge)
+    ours, verdict = _look(want)
+    return ours, {**verdict, "do": verdict["do"].replace("nothing", "finish")}
+
+
+def _look(want):
+    ours = __salt__["glance_engine.containers"]()
+    return ours, __salt__["glance_container.decide"](ours, want["hash"], want["policy"])
 
 
 def _carry_out(settings, want, files, verdict, ours):
@@ -229,10 +246,11 @@ def _move(settings, want, files, incumbent, newcomer):
     clock, name = _Clock(), newcomer or want["name"]
     born = __salt__["glance_newcomer.birth"](incumbent)
     held = __salt__["glance_newcomer.birth"](newcomer) if newcomer else None
+    before = _lost_before(settings, incumbent)
     try:
         if not newcomer:
             __salt__["glance_newcomer.create"](settings, want, files, beside=True)
-        __salt__["glance_newcomer.become_fit"](settings, name, compare=True)
+        __salt__["glance_newcomer.become_fit"](settings, name, compare=True, before=before)
     except CommandExecutionError as err:
         undo = __salt__["glance_fallback.undo"]
         raise undo(settings, want, name, err, incumbent, born, held) from err
@@ -247,14 +265,14 @@ def _move(settings, want, files, incumbent, newcomer):
 
 
 def _drain_first(settings, want, files, incumbent, why):
-    clock = _Clock()
+    clock, before = _Clock(), _lost_before(settings, incumbent)
     cut = __salt__["glance_retire.leave"](settings, incumbent, in_turn=True)
     clock.lap("transfers ended")
     # Should the host be rebooted before the newcomer is there, the old one serves again.
     __salt__["glance_newcomer.outlive_a_reboot"](incumbent, want["policy"])
     stopped = __salt__["glance_retire.end"](incumbent, _time_to_stop(settings, cut))
     clock.lap("incumbent stopped")
-    _start_instead(settings, want, files, stopped, compare=True)
+    _start_instead(settings, want, files, stopped, compare=True, before=before)
     clock.lap("newcomer healthy")
     __salt__["glance_balancer.ready"](settings)
     return {"how": "drain", "why": why, "seconds": clock.laps, "cut": cut}
@@ -269,12 +287,12 @@ def _start(settings, want, files, fallback):
     return {"how": "start", "why": "", "seconds": clock.laps, "cut": []}
 
 
-def _start_instead(settings, want, files, stopped, compare=False):
+def _start_instead(settings, want, files, stopped, compare=False, before=None):
     """Start the wanted container where none serves; when it is not fit, the stopped one again."""
     name = want["name"]
     try:
         __salt__["glance_newcomer.create"](settings, want, files)
-        __salt__["glance_newcomer.become_fit"](settings, name, compare=compare)
+        __salt__["glance_newcomer.become_fit"](settings, name, compare=compare, before=before)
     except CommandExecutionError as err:
         raise __salt__["glance_fallback.undo"](settings, want, name, err, stopped) from err
     __salt__["glance_newcomer.keep_charge"](name, want)
@@ -377,6 +395,16 @@ def _answers_beside(settings, name, charge):
         return False
     __salt__["glance_steering.probe"](settings, charge, name)
     return __salt__["glance_api.probe_once"](settings, probe=True)["ok"]
+
+
+def _lost_before(settings, incumbent):
+    """Stores that do not work in the incumbent, asked while it serves; none if it cannot tell."""
+    there = __salt__["glance_steering.reached"](settings, incumbent)
+    try:
+        return __salt__["glance_check.lost"](there)
+    except CommandExecutionError as err:
+        log.warning("glance-api: the stores of %s are not known: %s", incumbent, err)
+        return {}
 
 
 def _end(settings, name, cut):

@@ -11,12 +11,9 @@ log = logging.getLogger(__name__)
 
 __virtualname__ = "glance_retire"
 
-NAME = "glance_api"
-SPEC_LABEL = "glance.spec"  # see glance_container.wanted
 POLL = 0.5  # seconds between two looks at a condition
 # uWSGI lets requests end for this long after SIGTERM (worker-reload-mercy in its ini).
 MERCY = 80
-ENDING = "_ending"  # see glance_container.is_ending
 
 
 def __virtual__():
@@ -133,8 +130,9 @@ def end(name, timeout):
     Returns that new name.
     """
     ending, present = name, __salt__["glance_engine.inspect"](name)
-    if present and not __salt__["glance_container.is_ending"](name):
-        ending = f"{NAME}_{present['labels'].get(SPEC_LABEL)}{ENDING}"
+    if present:
+        ending = __salt__["glance_container.ending_name"](present)
+    if ending != name:
         __salt__["glance_engine.rename"](name, ending)
     log.info("glance-api: stopping %s", ending)
     __salt__["glance_engine.stop"](ending, timeout)

@@ -401,8 +401,15 @@ class Host:
     def _deep_check(self, settings, probe=False):
         self._check("deep check", settings, probe, "shallow")
 
-    def _no_worse(self, settings, probe=False):
-        self._check("check of all stores", settings, probe, "poorer")
+    def _no_worse(self, settings, probe=False, before=None):
+        lost = self._lost(settings) if probe else before
+        self._check("check of all stores", settings, probe, None if lost else "poorer")
+
+    def _lost(self, settings):
+        self._look()
+        self._settle()
+        there = [one.behaviour for one in self.receivers(settings["api_address"])]
+        return {"archive": "It fails."} if "poorer" in there else {}
 
     def _check(self, what, settings, probe, fails):
         self._effect(what)
@@ -479,6 +486,7 @@ class Host:
             "glance_progress.tell": lambda *told, **more: None,
             "glance_container.decide": glance_container.decide,
             "glance_container.is_ending": glance_container.is_ending,
+            "glance_container.ending_name": glance_container.ending_name,
             "glance_container.snapshot": glance_container.snapshot,
             "glance_config_dir.write": self._write,
             "glance_http.at": glance_http.at,
@@ -502,6 +510,7 @@ class Host:
             "glance_api.probe_once": self._probe_once,
             "glance_api.deep_check": self._deep_check,
             "glance_check.no_worse": self._no_worse,
+            "glance_check.lost": self._lost,
             "glance_api.unfinished": self._unfinished,
             "glance_api.drain": self._drain,
             "glance_api.drained": lambda: any(one.drained for one in self.containers),

@@ -120,6 +120,19 @@ def test_a_new_store_must_work(node):
         glance_check.no_worse(node.settings, probe=True)
 
 
+def test_what_was_lost_before_a_drain_does_not_hold_a_newcomer_up(node):
+    """The old one is asked while it serves, and the newcomer when the old one is gone."""
+    node.broken_before = {"archive"}
+    before = glance_check.lost(node.settings)
+    assert list(before) == ["archive"]
+    glance_check.no_worse(node.settings, before=before)
+    assert list(glance_check.after(node.settings)["broken"]) == ["archive"]
+    node.known_before = ["file", "http"]
+    assert glance_check.lost(node.settings) == {}, "a store that it does not have was not lost"
+    with pytest.raises(CommandExecutionError, match=r"'upload \(archive\)'"):
+        glance_check.no_worse(node.settings, before={"other": "It fails."})
+
+
 def test_what_was_looked_at_before_the_switch_is_not_asked_again(node):
     node.broken = node.broken_before = {"archive"}
     glance_check.no_worse(node.settings, probe=True)

@@ -19,6 +19,7 @@ def world(*rows):
             "running": running,
             "restart_policy": policy,
             "created": str(age),
+            "started_at": f"life {age}",
             "status": "running" if running else "exited",
             "labels": {"glance.spec": spec},
         }
@@ -80,6 +81,18 @@ def test_decide(case):
     assert verdict == {
         "do": do, "incumbent": incumbent, "newcomer": newcomer, "retire": retire
     }  # fmt: skip
+
+
+def test_one_that_was_started_again_after_it_was_told_to_stop_is_in_charge():
+    """A reboot, or a restart of the engine, while it stopped to be replaced."""
+    (old,) = world(("glance_api", "old", True, "always"))
+    old["name"] = glance_container.ending_name(old)
+    assert glance_container.decide([old], WANT, "unless-stopped")["do"] == "start"
+    old["started_at"] = "another life"
+    verdict = glance_container.decide([old], WANT, "unless-stopped")
+    assert (verdict["do"], verdict["incumbent"]) == ("replace", old["name"])
+    (new,) = world(NEW_UNPROVED)
+    assert glance_container.decide([old, new], WANT, "")["incumbent"] == "glance_api_new"
 
 
 def test_every_container_is_accounted_for():

@@ -14,7 +14,7 @@ from salt.exceptions import CommandExecutionError, SaltInvocationError
 import glance_container
 import glance_leftovers
 import glance_replace
-from support.model_host import FAULTY, LOADING, NAME, REPLACING, STOPPING, Host, Killed
+from support.model_host import FAULTY, HERE, LOADING, NAME, REPLACING, STOPPING, Host, Killed
 
 pytestmark = pytest.mark.one_host
 
@@ -228,7 +228,9 @@ def test_drain_killed_at_every_step(host_with, target, policy):
 
 
 @pytest.mark.parametrize("policy", ["unless-stopped", "always"])
-def test_reboot_at_every_step_of_a_drain(host_with, policy):
+@pytest.mark.parametrize("target", ["new", "old", "other"])
+def test_reboot_at_every_step_of_a_drain(host_with, target, policy):
+    """What came back has clients again: its transfers end before it stops."""
     for step, patience in itertools.product(range(1, LAST), (0, LOADING)):
         host = host_with(policy=policy, strategy="drain")
         if run(host, "new", kill_at=step) == "ended":
@@ -236,8 +238,11 @@ def test_reboot_at_every_step_of_a_drain(host_with, policy):
         host.reboot()
         host.pass_time(patience)
         assert host.answers() or not patience, f"nothing serves after a reboot at {step}"
-        assert run(host, "new") == "ended", f"rebooted at {step}: {host.events}"
-        is_whole(host, "new")
+        for one in host.receivers(HERE) if patience else []:
+            one.transfers_end = host.clock.now + 60
+        assert run(host, target) == "ended", f"rebooted at {step}: {host.events}"
+        assert not host.refused, f"rebooted at {step}: {host.refused} {host.events}"
+        is_whole(host, target)
 
 
 @pytest.mark.parametrize("behaviour", ["exits", "refuses", "dies", *FAULTY])
@@ -246,6 +251,15 @@ def test_drain_goes_back_to_the_old_container(host_with, behaviour):
     host.settings["glance_min_healthy_time"] = 10
     assert "was started again and serves" in run(host, "new")
     is_whole(host, "old")
+
+
+@pytest.mark.parametrize("strategy", ["drain", "auto"])
+@pytest.mark.parametrize("addresses", [None, MOVES])
+def test_a_store_that_was_lost_before_holds_no_change_up(host_with, strategy, addresses):
+    host = host_with({"new": "poorer"}, strategy=strategy, addresses=addresses)
+    host.containers[0].behaviour = "poorer"
+    assert run(host, "new") == "ended"
+    is_whole(host, "new")
 
 
 @pytest.mark.parametrize("strategy", ["drain", "auto"])
@@ -266,7 +280,8 @@ def test_a_database_that_is_away_keeps_no_old_release_stopped(host_with, away, t
     host = host_with(strategy="drain")
 
     def go_away(_effects):
-        if f"stop {NAME}_old_ending" in host.events and not host.database_back:
+        stopped = [one for one in host.containers if one.spec == "old" and not one.running]
+        if stopped and not host.database_back:
             host.database_back = host.clock.now + away
 
     host.on_effect = go_away
