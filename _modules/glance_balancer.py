@@ -74,14 +74,12 @@ def idle(settings):
         return True
 
 
-def ready(settings, serves=True):
+def ready(settings):
     """
-    Put this host back into rotation at every HAProxy that has drained it.
+    Put this host, whose API serves again, back into rotation at every HAProxy that has drained it.
 
     settings
         Result of ``glance_settings.get``.
-    serves
-        Whether the API runs again, so that HAProxy must come to see it as up.
 
     Returns the servers that were drained. Raises CommandExecutionError when a HAProxy shows that it
     has drained this host and does not put it back; one that does not answer is left to the next
@@ -92,8 +90,7 @@ def ready(settings, serves=True):
         here = _drained_at(settings, one)
         if here:
             _set(settings, one, "ready")
-            if serves:
-                _wait_until_up(settings, one)
+            _wait_until_up(settings, one)
         found += here
     return found
 

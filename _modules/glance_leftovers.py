@@ -90,14 +90,17 @@ def find(settings, before=()):
 
 
 def _drained(settings, running):
-    """Drains that no run needs: those that an operator has not asked for."""
+    """
+    Drains that no run needs: those that an operator has not asked for. Where nothing serves,
+    HAProxy had better send nothing.
+    """
     by = {one["name"]: __salt__["glance_api.drained_by"](one["pid"]) for one in running}
-    operators = "" in by.values()
+    meant = not running or "" in by.values()
     return {
         "drained": [
             f"{name} is drained for its replacement" for name in by if by[name] == REPLACEMENT
         ],
-        "balancers": [] if operators else __salt__["glance_balancer.drained"](settings),
+        "balancers": [] if meant else __salt__["glance_balancer.drained"](settings),
     }
 
 
@@ -118,8 +121,7 @@ def remove(settings, before=()):
     if found["drained"]:
         __salt__["glance_api.resume"]()
     if found["balancers"]:
-        running = any(one["running"] for one in __salt__["glance_engine.containers"]())
-        __salt__["glance_balancer.ready"](settings, serves=running)
+        __salt__["glance_balancer.ready"](settings)
     return found
 
 

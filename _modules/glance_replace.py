@@ -76,18 +76,24 @@ def stop_all(settings, remove):
     remove
         Whether the containers are removed as well, with their configuration snapshots.
 
-    Returns what had to be cut at ``glance_drain_timeout``.
+    Returns what had to be cut at ``glance_drain_timeout``. At HAProxy the host stays drained
+    until it serves again.
     """
-    charge, cut = __salt__["glance_container.facts"]()["name"], []
+    now, cut = __salt__["glance_container.facts"](), []
+    charge = now["name"] if now["state"] == "running" else None
     before = __salt__["glance_leftovers.former"](settings)
-    for one in __salt__["glance_engine.containers"]():
+    ours = __salt__["glance_engine.containers"]()
+    # The one in charge is the last, since new connections come to it.
+    for one in sorted(ours, key=lambda one: one["name"] == charge):
         left = []
-        if one["running"] and one["name"] == charge:
-            cut = left = __salt__["glance_retire.leave"](settings, charge)
+        if one["name"] == charge:
+            left = __salt__["glance_retire.leave"](settings, charge)
+        elif one["running"]:
+            left = _let_go(settings, one["name"], charge)
+        cut += left
         __salt__["glance_engine.stop"](one["name"], _time_to_stop(settings, left))
         if remove:
             __salt__["glance_engine.remove"](one["name"])
-    __salt__["glance_balancer.ready"](settings, serves=False)
     if remove:
         __salt__["glance_leftovers.remove"](settings, before)
     return cut
@@ -110,7 +116,6 @@ def restart(settings, name):
     __salt__["glance_newcomer.outlive_a_reboot"](name, settings["docker_restart_policy"])
     __salt__["glance_engine.stop"](name, _time_to_stop(settings, cut))
     _start_as_it_was(settings, name, labels)
-    __salt__["glance_balancer.ready"](settings)
     return cut
 
 
@@ -134,6 +139,7 @@ def _start_as_it_was(settings, name, labels):
     serves, outcome = __salt__["glance_fallback.bring_back"](settings, as_it_was, name)
     if not serves:
         raise CommandExecutionError(f"{outcome}.")
+    __salt__["glance_balancer.ready"](settings)
     return f"{outcome}."
 
 
@@ -395,6 +401,13 @@ def _answers_beside(settings, name, charge):
         return False
     __salt__["glance_steering.probe"](settings, charge, name)
     return __salt__["glance_api.probe_once"](settings, probe=True)["ok"]
+
+
+def _let_go(settings, name, charge):
+    """Let a container that is not in charge end its transfers. Returns what had to be cut."""
+    there = __salt__["glance_steering.reached"](settings, name)
+    handshakes = __salt__["glance_steering.prefer"](there, charge, name)
+    return __salt__["glance_retire.let_it_end"](there, name, handshakes)
 
 
 def _lost_before(settings, incumbent):

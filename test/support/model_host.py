@@ -288,6 +288,12 @@ class Host:
             return []  # one-shot containers have ended before
         return [self._facts(one) for one in self.containers]
 
+    def _in_charge(self):
+        ours = self._containers()
+        charge = glance_container.decide(ours, None, "")["incumbent"]
+        running = any(one["running"] for one in ours if one["name"] == charge)
+        return {"name": charge, "state": "running" if running else "stopped"}
+
     def _create(self, name, spec, labels, restart_policy):
         self._effect(f"create {name}")
         if self._by_name(name):
@@ -454,7 +460,7 @@ class Host:
         self._resume()
         self._ready(settings)
 
-    def _ready(self, settings, serves=True):
+    def _ready(self, settings):
         self._effect("back into rotation")
         self.balanced_out = False
         self._done("back into rotation")
@@ -485,6 +491,7 @@ class Host:
             **functions_of(*REPLACING),
             "glance_progress.tell": lambda *told, **more: None,
             "glance_container.decide": glance_container.decide,
+            "glance_container.facts": self._in_charge,
             "glance_container.is_ending": glance_container.is_ending,
             "glance_container.ending_name": glance_container.ending_name,
             "glance_container.snapshot": glance_container.snapshot,

@@ -328,6 +328,35 @@ def test_a_restart_lets_transfers_end_and_brings_the_same_container_back(host_wi
     is_whole(host, "old")
 
 
+@pytest.mark.parametrize("again", ["run", "start again"])
+def test_what_is_stopped_stays_out_of_rotation_until_it_serves(host_with, again):
+    """HAProxy would send to a port on which nobody listens until its checks have noticed."""
+    host = host_with()
+    assert glance_replace.stop_all(host.settings_for("old"), remove=False) == []
+    assert host.balanced_out and "back into rotation" not in host.events
+    if again == "run":
+        assert run(host, "old") == "ended"
+    else:
+        glance_replace.start_again(host.settings_for("old"), NAME)
+    is_whole(host, "old")
+    glance_replace.stop_all(host.settings_for("old"), remove=True)
+    assert host.balanced_out and host.containers == []
+
+
+def test_every_container_that_is_stopped_ends_its_transfers(host_with):
+    """Of two, after a hand-over that was killed, either may have some."""
+    for step in range(1, LAST):
+        host = host_with()
+        if run(host, "new", kill_at=step) == "ended":
+            return
+        for one in host.containers:
+            if one.stops_at is None:
+                one.transfers_end = host.clock.now + 60
+        glance_replace.stop_all(host.settings_for("new"), remove=False)
+        assert not host.refused, f"killed at {step}: {host.refused} {host.events}"
+        assert not any(one.running for one in host.containers)
+
+
 def test_a_stopped_container_is_not_given_up_before_the_new_one_is_fit(host_with):
     host = host_with({"new": "refuses"})
     host.kill(host.containers[0])
