@@ -29,7 +29,7 @@ def main(order):
     except InUse:
         return {
             "error": f"The password of the database user {order['user']} is another one than"
-            " glance:glance_database_password, and the running Glance uses it, so it was not"
+            " glance:glance_database_password, and the database is in use, so it was not"
             " changed: name a new user in glance:glance_database_user together with the new"
             " password; it is made, and taken over without an outage."
         }
@@ -72,7 +72,12 @@ def _user(admin, order, changes):
     except pymysql.err.OperationalError as err:
         if err.args[0] != 1045:
             raise
-        if order["in_use"]:
+        # Other hosts may serve with it, also when this one is new.
+        if order["in_use"] or _rows(
+            admin,
+            "SELECT 1 FROM information_schema.tables WHERE table_schema = %s LIMIT 1",
+            order["database"],
+        ):
             raise InUse from err
         admin.cursor().execute("ALTER USER %s@%s IDENTIFIED BY %s", (*who, order["password"]))
         changes[f"user {order['user']}"] = {"old": "another password", "new": "password set"}

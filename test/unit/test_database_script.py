@@ -76,3 +76,49 @@ def test_the_administrators_login_is_encrypted_as_glances(script, ca, ssl):
     driver.failure = MySQLError(1, "x")
     module.main({**ORDER, "ca": ca})
     assert asked[0]["ssl"] == ssl
+
+
+class Server:
+    """A server with Glance's database and its user, whose password is another one."""
+
+    def __init__(self, tables):
+        self.tables, self.done = tables, []
+
+    def connect(self, **arguments):
+        if arguments["user"] == "glance":
+            raise MySQLError(1045, "Access denied")
+        return self
+
+    def cursor(self):
+        return self
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def execute(self, query, values=()):
+        found = "information_schema" not in query or self.tables
+        self.rows = [(1,)] if found else []
+        if not query.startswith("SELECT") and not query.startswith("SHOW"):
+            self.done.append(query)
+
+    def fetchall(self):
+        return self.rows
+
+
+@pytest.mark.parametrize(
+    ("in_use", "tables", "changed"),
+    [(False, False, True), (True, False, False), (False, True, False)],
+)
+def test_a_password_that_a_glance_may_use_is_not_changed(script, in_use, tables, changed):
+    """Also on a new first host: the others of the group serve with the old password."""
+    module, driver, _ = script
+    server = Server(tables)
+    driver.connect = server.connect
+    answer = module.main({**ORDER, "in_use": in_use})
+    assert bool(server.done) is changed
+    assert ("error" in answer) is not changed
+    if not changed:
+        assert "name a new user in glance:glance_database_user" in answer["error"]
