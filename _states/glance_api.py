@@ -78,12 +78,16 @@ def stores_work(name):
 
 
 def _wait_for_answer(settings):
-    """Ask until it answers; only once where the container runs for longer already."""
+    """
+    Ask until it answers; only once where the container runs for longer already. One that the
+    engine starts again and again is always young.
+    """
+    deadline = time.monotonic() + LOADING
     while True:
         try:
             return __salt__["glance_api.answers"](settings)
         except CommandExecutionError:
-            if _age() > LOADING:
+            if _age() > LOADING or time.monotonic() > deadline:
                 raise
         time.sleep(POLL)
 

@@ -1,5 +1,8 @@
 """A host that may not run the API any more, and an API that is asked while something is pending."""
 
+import datetime
+import types
+
 import pytest
 from salt.exceptions import CommandExecutionError
 
@@ -110,6 +113,18 @@ def test_a_dry_run_fails_only_where_the_run_would(asked, test, serving):
         if pending
         else "It does not answer."
     )
+
+
+def test_an_api_that_crashes_again_and_again_is_not_waited_for_for_ever(asked):
+    """The container is young whenever it is looked at."""
+    now, slept = datetime.datetime.now(datetime.timezone.utc), []
+    asked["glance_container.facts"] = lambda: {"started_at": now.isoformat()}
+    asked["glance_container.serves"] = lambda _: True
+    module = state_module("glance_api", asked)
+    module.time = types.SimpleNamespace(monotonic=lambda: sum(slept), sleep=slept.append)
+    module.POLL = 20
+    assert module.answers("x")["result"] is False
+    assert sum(slept) > module.LOADING, "a young one gets its time"
 
 
 def test_a_dry_run_before_the_image_is_known_asks_nobody(asked):
