@@ -392,6 +392,12 @@ def _warnings(settings):
         )
     if settings["keystone"]:
         found += _encryption(settings)
+    if settings["enable_haproxy"] and not _given(settings, "glance_api_group"):
+        found.append(
+            f"glance:glance_api_group is not given, so {settings['minion_id']} is taken for the"
+            " only host of this Glance; where there are more, list all of them there, or each"
+            " serves by itself and leaves the others out of the load balancer."
+        )
     sockets, balancers = settings["glance_haproxy_socket"], settings["glance_loadbalancer_group"]
     if sockets and len(sockets) < len(balancers):
         found.append(

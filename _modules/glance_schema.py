@@ -5,7 +5,6 @@ All of it runs in one-shot containers of the wanted image, so that the minion ne
 library, and with credentials in the mounted configuration, never in an argument.
 """
 
-import json
 import logging
 
 from salt.exceptions import CommandExecutionError
@@ -15,9 +14,12 @@ log = logging.getLogger(__name__)
 __virtualname__ = "glance_schema"
 
 LOOK_TIMEOUT = 120  # seconds
+# What Kolla's bootstrap does; it passes over namespaces that are there.
+BOOTSTRAP = [["glance-manage", "db_sync"], ["glance-manage", "db_load_metadefs"]]
 # Adds what is missing and changes nothing that is there.
-LOAD_METADEFS = "glance-manage db load_metadefs --merge"
+LOAD_METADEFS = [["glance-manage", "db", "load_metadefs", "--merge"]]
 BOOTSTRAP_TIMEOUT = 1800  # seconds; a first schema takes 5 to 20
+LOCK_PATIENCE = 600  # seconds to wait for somebody else who changes the schema
 
 
 def __virtual__():
@@ -160,11 +162,11 @@ def bootstrap(settings, want):
         return {}
     result, after = None, before
     if not serves(before) or not before["metadef_namespaces"]:
-        result = _work(settings, want, {"KOLLA_BOOTSTRAP": ""})
+        result = _work(settings, want, BOOTSTRAP)
         after = look(settings, want)
     if serves(after) and after["metadef_namespaces"] and after["metadefs_missing"]:
         # Kolla's bootstrap passes over namespaces of which a former one has made the beginning.
-        result = _work(settings, want, None, LOAD_METADEFS)
+        result = _work(settings, want, LOAD_METADEFS)
         after = look(settings, want)
     # Kolla's bootstrap ends with code 0 even when it found no metadata definitions to load.
     if result["rc"] or not serves(after) or _lacks_metadefs(after, fresh):
@@ -233,7 +235,7 @@ def load_metadefs(settings, want):
 
     Raises CommandExecutionError when some are missing afterwards.
     """
-    result = _work(settings, want, None, LOAD_METADEFS)
+    result = _work(settings, want, LOAD_METADEFS)
     missing = look(settings, want)["metadefs_missing"]
     if result["rc"] or missing:
         tail = " | ".join(result["output"].strip().splitlines()[-3:])
@@ -339,13 +341,14 @@ def _lacks_metadefs(found, fresh):
     return not found["metadef_namespaces"] or bool(fresh and found["metadefs_missing"])
 
 
-def _work(settings, want, environment, command=None):
-    """Run a container that changes the database."""
+def _work(settings, want, commands):
+    """Run a container that changes the database, while no other one does."""
+    order = {"commands": commands, "patience": LOCK_PATIENCE}
     files = __salt__["glance_configuration.files"](settings, want["labels"]["glance.release"])
-    if command:
-        body = {**json.loads(files["config.json"]["text"]), "command": command}
-        text = json.dumps(body, indent=4) + "\n"
-        files = {**files, "config.json": {"text": text, "secret": False}}
+    files = __salt__["glance_oneshot.with_scripts"](
+        files, ["schema_pending.py", "schema.py", "schema_change.py", "schema_bootstrap.py"]
+    )
+    files = __salt__["glance_oneshot.with_order"](files, "schema_bootstrap.json", order)
     __salt__["glance_progress.tell"]("schema", "begins")
     result = __salt__["glance_oneshot.run"](
         "schema",
@@ -354,7 +357,6 @@ def _work(settings, want, environment, command=None):
         files,
         BOOTSTRAP_TIMEOUT,
         data=settings["database_kind"] == "sqlite",
-        environment=environment,
     )
     __salt__["glance_progress.tell"]("schema", "ends", result["seconds"])
     return result

@@ -57,14 +57,17 @@ def main(order):
 
 def _database(admin, order, changes):
     if not _rows(admin, "SHOW DATABASES LIKE %s", order["database"]):
-        admin.cursor().execute(f"CREATE DATABASE {_name(order['database'])} CHARACTER SET utf8mb3")
+        # Another host may make it at the same time.
+        name = _name(order["database"])
+        admin.cursor().execute(f"CREATE DATABASE IF NOT EXISTS {name} CHARACTER SET utf8mb3")
         changes[f"database {order['database']}"] = {"old": None, "new": "created"}
 
 
 def _user(admin, order, changes):
     who = (order["user"], "%")
     if not _rows(admin, "SELECT 1 FROM mysql.user WHERE user = %s AND host = %s", *who):
-        admin.cursor().execute("CREATE USER %s@%s IDENTIFIED BY %s", (*who, order["password"]))
+        make = "CREATE USER IF NOT EXISTS %s@%s IDENTIFIED BY %s"
+        admin.cursor().execute(make, (*who, order["password"]))
         changes[f"user {order['user']}"] = {"old": None, "new": "created"}
         return
     try:

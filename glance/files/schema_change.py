@@ -33,7 +33,7 @@ class Refused(Exception):
 def main(order):
     """Do what is ordered and return the answer."""
     url = schema.connection()
-    with _alone(url):
+    with alone(url):
         before = after = schema.look(url)
         _check(before, order)
         repaired = []
@@ -137,8 +137,11 @@ def _impatient(url, seconds):
 
 
 @contextlib.contextmanager
-def _alone(url):
-    """Hold a lock of the server's, which it takes back by itself when this process dies."""
+def alone(url, patience=0):
+    """Hold a lock of the server's, which it takes back by itself when this process dies.
+
+    patience: seconds to wait for whoever holds it.
+    """
     import sqlalchemy
     from sqlalchemy import text
 
@@ -147,8 +150,9 @@ def _alone(url):
         yield
         return
     name = f"glance schema of {engine.url.database}"[:64]
+    wanted = text("SELECT GET_LOCK(:name, :patience)")
     with engine.connect() as link:
-        if not link.execute(text("SELECT GET_LOCK(:name, 0)"), {"name": name}).scalar():
+        if not link.execute(wanted, {"name": name, "patience": patience}).scalar():
             owner = link.execute(text("SELECT IS_USED_LOCK(:name)"), {"name": name}).scalar()
             raise Refused(
                 "Somebody else changes this schema now (connection"

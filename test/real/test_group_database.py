@@ -122,6 +122,21 @@ def test_a_server_that_the_ca_does_not_know_is_refused_in_a_sentence(group):
 
 
 @pytest.mark.soak
+def test_two_hosts_that_do_not_know_of_each_other_never_race(group):
+    """Each takes itself for the only one; the schema is made by one after the other."""
+    start, database, _ = group
+    database.sql("DROP DATABASE IF EXISTS glance")
+    runs = [start(host, glance_api_group=[host]) for host in ("ctl1", "ctl2")]
+    for run in runs:
+        out, err = run.communicate(timeout=240)
+        assert run.returncode == 0, out + err
+    twice = "SELECT namespace FROM metadef_namespaces GROUP BY namespace HAVING COUNT(*) > 1"
+    assert database.sql(twice, "glance") == []
+    assert database.sql("SELECT COUNT(*) FROM alembic_version", "glance") != []
+    database.sql("DROP DATABASE glance")
+
+
+@pytest.mark.soak
 def test_a_preconfigured_database_is_used_as_it_is(group):
     start, database, _ = group
     database.sql("CREATE DATABASE glance CHARACTER SET utf8")

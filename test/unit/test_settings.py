@@ -186,6 +186,9 @@ def test_production_of_kolla_globals():
         "Keystone is asked at http://10.0.0.9:5000 (glance:keystone_internal_url), so passwords and"
         " tokens go over the network unencrypted; https is what the OpenStack Security Guide asks"
         " (Check-Image-04).",
+        "glance:glance_api_group is not given, so ctl1 is taken for the only host of this Glance;"
+        " where there are more, list all of them there, or each serves by itself and leaves the"
+        " others out of the load balancer.",
         "glance:memcached_servers is empty: every process asks Keystone again for every token."
     ]
 
@@ -355,6 +358,20 @@ def test_group_and_the_hosts_that_run_the_api():
     settings = good({**pillar, "glance_file_datadir_volume": "/mnt/images"})
     assert settings["glance_api_hosts"] == ["ctl2", "ctl1"]
     assert settings["runs_api"] is True
+
+
+@pytest.mark.parametrize(
+    ("pillar", "warned"),
+    [
+        (PRODUCTION, True),
+        ({**PRODUCTION, "glance_api_group": ["ctl1"]}, False),
+        ({**PRODUCTION, "enable_haproxy": "no"}, False),
+        ({}, False),
+    ],
+)
+def test_a_group_that_is_not_given_behind_a_vip_is_warned_of(pillar, warned):
+    told = [text for text in good(pillar)["warnings"] if "glance_api_group is not given" in text]
+    assert bool(told) is warned
 
 
 def test_switched_off_is_fine_with_anything():
