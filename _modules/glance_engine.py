@@ -30,6 +30,8 @@ _REQUEST = re.compile(r"^\[pid: \d+\||INFO eventlet\.wsgi\.server ")
 
 # Seconds the engine may take to answer one call (Kolla: docker_client_timeout).
 CLIENT_TIMEOUT = 120
+#: In __context__: this dry run comes before the SDK that it would install.
+_TO_COME = "glance_engine.to_come"
 
 
 def __virtual__():
@@ -53,6 +55,20 @@ def available():
     return True
 
 
+def is_to_come():
+    """
+    Whether the Docker SDK is missing and glance.prerequisites may install it.
+
+    A dry run that is told so takes the engine for one that has nothing yet, from now on.
+    """
+    try:
+        import docker  # noqa: F401
+    except ImportError:
+        __context__[_TO_COME] = _may_install()
+        return __context__[_TO_COME]
+    return False
+
+
 def image(reference):
     """
     The local image behind a reference, or None when the engine does not have it.
@@ -68,6 +84,8 @@ def image(reference):
 
         salt '*' glance_engine.image quay.io/openstack.kolla/glance-api:2026.2-debian-trixie
     """
+    if __context__.get(_TO_COME):
+        return None
     import docker.errors
 
     with _sentences(f"look up the image {reference}"):
@@ -147,6 +165,8 @@ def containers(label=SERVICE_LABEL, value=None):
 
         salt '*' glance_engine.containers
     """
+    if __context__.get(_TO_COME):
+        return []
     wanted = label if value is None else f"{label}={value}"
     with _sentences("list the containers"):
         rows = _client().api.containers(all=True, filters={"label": wanted})
@@ -167,6 +187,8 @@ def inspect(name):
 
         salt '*' glance_engine.inspect glance_api
     """
+    if __context__.get(_TO_COME):
+        return None
     import docker.errors
 
     with _sentences(f"inspect the container {name}"):
@@ -448,6 +470,8 @@ def volume(name):
     Returns ``{"folder", "driver", "kind"}``; ``kind`` is the kind of filesystem that the volume
     mounts itself, empty when it is a folder of the engine's.
     """
+    if __context__.get(_TO_COME):
+        return {"folder": f"/var/lib/docker/volumes/{name}", "driver": "local", "kind": ""}
     import docker.errors
 
     with _sentences(f"inspect the volume {name}"):
@@ -482,6 +506,8 @@ def volume_path(name):
     name
         Volume name.
     """
+    if __context__.get(_TO_COME):
+        return None
     import docker.errors
 
     with _sentences(f"inspect the volume {name}"):
@@ -521,10 +547,14 @@ def _sentences(doing):
         import docker.errors
         import requests.exceptions
     except ImportError as err:
+        instead = (
+            "apply glance.prerequisites, which installs it (glance:glance_prerequisites_install)"
+            if _may_install()
+            else "install it with 'salt-call --local pip.install docker', or set"
+            " glance:glance_prerequisites_install to yes and apply glance.prerequisites"
+        )
         raise CommandExecutionError(
-            "The Python library 'docker' is missing on this minion: install it with"
-            " 'salt-call --local pip.install docker', or set glance:glance_prerequisites_install"
-            " to yes and apply glance.prerequisites."
+            f"The Python library 'docker' is missing on this minion: {instead}."
         ) from err
     try:
         yield
@@ -536,6 +566,10 @@ def _sentences(doing):
             f"The Docker engine at {_url()} does not answer (could not {doing}): start it, or name"
             " its socket in the minion option docker.url."
         ) from err
+
+
+def _may_install():
+    return __salt__["glance_settings.show"]()["glance_prerequisites_install"]
 
 
 def _split(reference):

@@ -25,6 +25,12 @@ def engine_answers(name):
         __salt__["glance_engine.available"]()
     except CommandExecutionError as err:
         ret.update(result=False, comment=str(err))
+        if __opts__["test"] and __salt__["glance_engine.is_to_come"]():
+            ret["result"] = None
+            ret["comment"] = (
+                "The Python library 'docker' would have been installed. Nothing can be asked of the"
+                " engine before, so all that follows is told as for a host without containers."
+            )
     return ret
 
 

@@ -101,6 +101,34 @@ def test_a_minion_without_the_docker_library_gets_one_sentence(loaders, monkeypa
     )
 
 
+def test_a_dry_run_tells_that_the_docker_library_would_be_installed(loaders, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "docker.errors", None)
+    monkeypatch.setitem(__import__("sys").modules, "docker", None)
+    loaders.pillar({"glance": {"glance_prerequisites_install": "yes"}})
+    loaders.test_mode()
+    told = {}
+    for one in loaders.modules["state.show_low_sls"]("glance"):
+        if one["state"].startswith("glance_"):
+            told[one["__id__"]] = loaders.states[f"{one['state']}.{one['fun']}"](one["name"])
+    assert list(told) == IN_ORDER
+    engine = told["Docker engine answers"]
+    assert engine["result"] is None
+    assert engine["comment"].startswith("The Python library 'docker' would have been installed.")
+    assert told["Glance image is present"]["comment"].endswith("would have been pulled.")
+    assert told["Glance API runs"]["result"] is None
+    assert {name: one["comment"] for name, one in told.items() if one["result"] is False} == {}
+
+
+def test_an_orchestration_says_what_to_apply_before_it(loaders, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "docker.errors", None)
+    monkeypatch.setitem(__import__("sys").modules, "docker", None)
+    loaders.pillar({"glance": {"glance_prerequisites_install": "yes"}})
+    assert loaders.modules["glance_host.facts"]()["faults"] == [
+        "The Python library 'docker' is missing on this minion: apply glance.prerequisites, which"
+        " installs it (glance:glance_prerequisites_install)."
+    ]
+
+
 def test_a_minion_without_an_engine_gets_one_sentence(tmp_path):
     from support.salt_loaders import Loaders
 
