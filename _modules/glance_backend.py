@@ -62,7 +62,7 @@ def describe(settings):
 
 def elsewhere(settings):
     """
-    Why this host runs no API although it is in the group, in one sentence; empty if it does.
+    Why this host runs no API, in one sentence; empty if it does.
 
     settings
         Result of ``glance_settings.get``.
@@ -71,6 +71,11 @@ def elsewhere(settings):
         return ""
     if not settings["enable_glance"]:
         return "Glance is switched off (glance:enable_glance)."
+    if settings["minion_id"] not in settings["glance_api_group"]:
+        return (
+            f"The API runs on {', '.join(settings['glance_api_hosts'])} only;"
+            f" {settings['minion_id']} is not in glance:glance_api_group."
+        )
     return (
         f"The API runs on {', '.join(settings['glance_api_hosts'])} only, because the images in"
         f" {settings['glance_file_datadir_volume']} are not shared between hosts"

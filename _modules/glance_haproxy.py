@@ -222,18 +222,32 @@ def _address_of(settings, host):
     given = settings["glance_api_addresses"].get(host)
     if given:
         return given
-    if host == settings["minion_id"]:
+    own = settings["minion_id"]
+    if host == own:
         return settings["api_address"]
-    family = {"ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}[settings["api_address_family"]]
-    try:
-        found = [row[4][0] for row in socket.getaddrinfo(host, None, family, socket.SOCK_STREAM)]
-    except (OSError, UnicodeError):
-        found = []
-    # A distribution's own entry for a host name is a loopback address, which is another host here.
-    found = [one for one in found if not ipaddress.ip_address(one.split("%")[0]).is_loopback]
+    if own in settings["glance_api_group"]:
+        at = _looked_up(settings, own)
+        if at and settings["api_address"] not in at:
+            raise CommandExecutionError(
+                f"The name {own} leads to {at[0]} and not to {settings['api_address']}, where the"
+                f" API of this host listens, so the name {host} may be on another network too:"
+                " write the addresses into glance:glance_api_addresses, as {MINION ID: ADDRESS}."
+            )
+    found = _looked_up(settings, host)
     if not found:
         raise CommandExecutionError(
             f"The address of {host} is not known on this host: write it into"
             " glance:glance_api_addresses, as {MINION ID: ADDRESS}."
         )
     return found[0]
+
+
+def _looked_up(settings, name):
+    """The addresses that a name leads to from here, in the family of the API's."""
+    family = {"ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}[settings["api_address_family"]]
+    try:
+        found = [row[4][0] for row in socket.getaddrinfo(name, None, family, socket.SOCK_STREAM)]
+    except (OSError, UnicodeError):
+        found = []
+    # A distribution's own entry for a host name is a loopback address, which is another host here.
+    return [one for one in found if not ipaddress.ip_address(one.split("%")[0]).is_loopback]

@@ -53,8 +53,10 @@ _PATTERNS = {
     ),
     "time": (r"^[1-9][0-9]{0,9}(us|ms|s|m|h|d)?$", "a time of HAProxy such as 6h"),
     "health_check": (
-        r"^check( [A-Za-z0-9._-]+)*$",
-        "options of a HAProxy server such as check inter 2000 rise 2 fall 5",
+        # By these two a drain knows when HAProxy has noticed.
+        r"^check(?=.* inter [1-9][0-9]{0,8}(us|ms|s|m|h|d)?( |$))(?=.* fall [1-9][0-9]{0,3}( |$))"
+        r"( [A-Za-z0-9._-]+)*$",
+        "options of a HAProxy server with inter and fall such as check inter 2000 rise 2 fall 5",
     ),
     "path": (r"^/[^\s:]{0,250}[^\s:/]/*$", "an absolute path without spaces and colons"),
     "optional_path": (

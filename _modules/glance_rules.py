@@ -35,6 +35,15 @@ _PRODUCTION = (
         "the password of Keystone's administrator, or glance_keystone_register to no",
     ),
 )
+#: What the values of keys are made of.
+_INTERNAL = ("kolla_internal_fqdn", "kolla_internal_vip_address")
+_EXTERNAL = ("kolla_external_fqdn", "kolla_external_vip_address", *_INTERNAL)
+_FOLLOWS = {
+    "glance_database_address": ("database_address", *_INTERNAL),
+    "keystone_internal_url": ("keystone_internal_fqdn", *_INTERNAL),
+    "glance_internal_endpoint": ("glance_internal_fqdn", *_INTERNAL),
+    "glance_public_endpoint": ("glance_external_fqdn", *_EXTERNAL),
+}
 #: Keys that the operator may have named a database or Keystone by, the most telling first.
 _CAUSES = (
     "glance_database_address",
@@ -96,8 +105,8 @@ def _given(settings, key):
 
 
 def _missing(settings, key):
-    """Whether a key has no value, and no fault that says more."""
-    return not settings[key] and key not in settings["faulty"]
+    """Whether a key has no value, and no fault that says more, of its own or of what it follows."""
+    return not settings[key] and not {key, *_FOLLOWS.get(key, ())} & {*settings["faulty"]}
 
 
 def _production(settings):
@@ -129,12 +138,11 @@ def _endpoints(settings):
             ("glance_public_endpoint", "kolla_external_vip_address"),
         )
         if _missing(settings, key)
-        and not {instead, instead.replace("vip_address", "fqdn")} & {*settings["faulty"]}
     ]
 
 
 def _address(settings):
-    if "api_interface_address" in settings["faulty"]:
+    if "api_interface_address" in settings["faulty"] or not _serves(settings):
         return []
     if not settings["api_address"]:
         interface, family = settings["api_interface"], settings["api_address_family"]
@@ -180,6 +188,11 @@ def _group(settings):
     return faults
 
 
+def _serves(settings):
+    """Whether this host may run the API; one that only has the load balancer needs less."""
+    return settings["minion_id"] in settings["glance_api_group"]
+
+
 def _balances(settings):
     return settings["enable_haproxy"] and settings["minion_id"] in settings[
         "glance_loadbalancer_group"
@@ -195,11 +208,20 @@ def _load_balancer(settings):
             "glance:kolla_internal_vip_address is missing; glance:enable_haproxy needs the address"
             " that HAProxy listens on."
         )
-    if not re.search(r"\binter [1-9].*\bfall [1-9]", settings["haproxy_health_check"]):
-        faults.append(
-            f"glance:haproxy_health_check is {settings['haproxy_health_check']!r}; it must name "
-            "inter and fall, by which a drain knows when HAProxy has noticed."
-        )
+    for side, key in (("internal", "glance_api_port"), ("external", "glance_api_public_port")):
+        vip = f"kolla_{side}_vip_address"
+        if (
+            settings["runs_api"]
+            and _balances(settings)
+            and settings[vip] == settings["api_address"] != ""
+            and settings[key] == settings["glance_api_listen_port"]
+        ):
+            faults.append(
+                f"glance:{vip} is {settings[vip]}, where the API of this host itself listens on"
+                f" port {settings[key]}, so HAProxy cannot: name another address there, or set"
+                " glance:enable_haproxy to no where no load balancer is."
+            )
+            break
     if not settings["glance_haproxy_file"].endswith(".cfg"):
         faults.append(
             f"glance:glance_haproxy_file is {settings['glance_haproxy_file']}; HAProxy reads only "
@@ -210,7 +232,7 @@ def _load_balancer(settings):
 
 def _tls(settings):
     faults = []
-    if settings["glance_enable_tls_backend"]:
+    if settings["glance_enable_tls_backend"] and _serves(settings):
         for part, begin in (("cert", "CERTIFICATE"), ("key", "PRIVATE KEY")):
             key, text = f"kolla_tls_backend_{part}", settings[f"glance_backend_tls_{part}"]
             if key in settings["faulty"]:

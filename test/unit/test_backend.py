@@ -321,6 +321,23 @@ def test_swift_of_the_cloud_itself():
     assert settings["glance_swift_password"] == "k"
 
 
+def test_why_a_host_runs_no_api():
+    pillar = {**KEYSTONE, "glance_api_group": ["ctl2", "ctl1"]}
+    assert glance_backend.elsewhere(good(pillar)) == (
+        "The API runs on ctl2 only, because the images in glance are not shared between hosts"
+        " (glance:glance_file_datadir_volume)."
+    )
+    pillar = {
+        **KEYSTONE,
+        "glance_api_group": ["ctl2", "ctl3"],
+        "glance_loadbalancer_group": ["ctl1"],
+        "glance_file_datadir_volume": "/mnt/images",
+    }
+    assert glance_backend.elsewhere(good(pillar)) == (
+        "The API runs on ctl2, ctl3 only; ctl1 is not in glance:glance_api_group."
+    )
+
+
 @pytest.mark.parametrize(
     ("pillar", "unshared"),
     [

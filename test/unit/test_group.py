@@ -1,21 +1,17 @@
 """A group of hosts: who makes the schema, who waits for it, who runs no API at all."""
 
-import importlib.util
-
 import pytest
 from salt.exceptions import CommandExecutionError
 
 import glance_backend
 import glance_schema
-from support import session
+from support.scripts import script
 from support.settings import settings_for
 from support.states import state_module
 
 pytestmark = pytest.mark.cluster
 
-spec = importlib.util.spec_from_file_location("script", session.ROOT / "glance/files/schema.py")
-script = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(script)
+schema = script("schema")
 
 GROUP = {
     "glance_api_group": ["ctl1", "ctl2", "ctl3"],
@@ -114,7 +110,7 @@ def test_a_host_without_the_api_keeps_no_configuration(tmp_path, test):
     ],
 )
 def test_what_a_bootstrap_in_progress_looks_like(answer, settled):
-    assert script.settled(answer) is settled
+    assert schema.settled(answer) is settled
 
 
 class Waiting:

@@ -99,17 +99,44 @@ def test_the_members_are_exactly_the_hosts_that_run_the_api():
     assert names(**unshared) == ["ctl1"]
 
 
-def test_the_own_address_is_known_and_others_are_looked_up(monkeypatch):
-    asked = []
-
-    def lookup(host, port, family, kind):
-        asked.append((host, family))
-        return [(family, kind, 6, "", (found, 0)) for found in ("127.0.1.1", "10.0.0.77")]
-
-    monkeypatch.setattr(socket, "getaddrinfo", lookup)
+@pytest.mark.parametrize("own", [["127.0.1.1"], ["127.0.1.1", "10.0.0.5"], []])
+def test_the_own_address_is_known_and_others_are_looked_up(monkeypatch, own):
+    names(monkeypatch, ctl1=own, ctl2=["127.0.1.1", "10.0.0.77"])
     found = glance_haproxy.members(settings_of(glance_api_addresses={"ctl3": "10.0.0.8"}))
     assert [one["address"] for one in found] == ["10.0.0.5", "10.0.0.77", "10.0.0.8"]
-    assert asked == [("ctl2", socket.AF_INET)]
+
+
+def test_names_on_another_network_than_the_api_are_refused(monkeypatch):
+    """Members by such names would pass no check, or be reached over the wrong network."""
+    names(monkeypatch, ctl1=["192.0.2.5"], ctl2=["192.0.2.6"], ctl3=["192.0.2.7"])
+    with pytest.raises(CommandExecutionError) as refused:
+        glance_haproxy.members(settings_of(glance_api_addresses={}))
+    assert str(refused.value) == (
+        "The name ctl1 leads to 192.0.2.5 and not to 10.0.0.5, where the API of this host listens,"
+        " so the name ctl2 may be on another network too: write the addresses into"
+        " glance:glance_api_addresses, as {MINION ID: ADDRESS}."
+    )
+    settings, faults = settings_for(
+        {**BASE, "glance_api_addresses": {}, "glance_loadbalancer_group": ["lb1"]}, id="lb1"
+    )
+    assert not faults
+    assert [one["address"] for one in glance_haproxy.members(settings)] == [
+        "192.0.2.5",
+        "192.0.2.6",
+        "192.0.2.7",
+    ]
+
+
+def names(monkeypatch, **addresses):
+    """Let names lead to these IPv4 addresses."""
+
+    def lookup(host, port, family, kind):
+        assert family == socket.AF_INET
+        if not addresses.get(host):
+            raise OSError("unknown")
+        return [(family, kind, 6, "", (found, 0)) for found in addresses[host]]
+
+    monkeypatch.setattr(socket, "getaddrinfo", lookup)
 
 
 @pytest.mark.parametrize("answer", [OSError("no"), ["127.0.1.1"]])
@@ -135,7 +162,11 @@ def test_an_unknown_address_is_one_sentence(monkeypatch, answer):
     ("keys", "words"),
     [
         ({"kolla_internal_vip_address": "", "enable_haproxy": "yes"}, "vip_address is missing"),
-        ({"haproxy_health_check": "check rise 2"}, "it must name inter and fall"),
+        ({"haproxy_health_check": "check rise 2"}, "server with inter and fall"),
+        ({"haproxy_health_check": "check inter 2x fall 3"}, "server with inter and fall"),
+        ({"haproxy_health_check": "check inter 0 fall 3"}, "server with inter and fall"),
+        ({"haproxy_health_check": "check fastinter 2s fall 3"}, "server with inter and fall"),
+        ({"haproxy_health_check": "check inter 2s fall 3x"}, "server with inter and fall"),
         ({"haproxy_health_check": "observe layer7"}, "options of a HAProxy server"),
         ({"glance_haproxy_file": "/etc/haproxy/glance.conf"}, "only files that end in .cfg"),
         ({"glance_haproxy_socket": ["somewhere"]}, "HOST:PORT or the absolute path of a socket"),
@@ -148,6 +179,34 @@ def test_what_cannot_work_is_told(keys, words):
     named = {"database_address": "10.0.0.9", "keystone_internal_url": "http://10.0.0.9:5000"}
     _, faults = settings_for({**BASE, **named, **keys})
     assert any(words in fault for fault in faults), faults
+
+
+OWN = {"kolla_internal_vip_address": "10.0.0.5", "glance_api_addresses": ADDRESSES}
+
+
+@pytest.mark.parametrize(
+    ("keys", "refused"),
+    [
+        (OWN, "kolla_internal_vip_address"),
+        ({**OWN, "enable_haproxy": "no"}, None),
+        ({**OWN, "glance_api_listen_port": 19292}, None),
+        ({**OWN, "glance_loadbalancer_group": ["ctl2"]}, None),
+        ({"kolla_external_vip_address": "10.0.0.5"}, "kolla_external_vip_address"),
+        ({"kolla_external_vip_address": "10.0.0.5", "glance_api_public_port": 443}, None),
+    ],
+)
+def test_the_vip_is_no_address_at_which_the_api_itself_listens(keys, refused):
+    keys = {"database_address": "10.0.0.8", **keys, "api_interface_address": "10.0.0.5"}
+    _, faults = settings_for({**BASE, **keys})
+    assert faults == (
+        [
+            f"glance:{refused} is 10.0.0.5, where the API of this host itself listens on port 9292,"
+            " so HAProxy cannot: name another address there, or set glance:enable_haproxy to no"
+            " where no load balancer is."
+        ]
+        if refused
+        else []
+    )
 
 
 def test_sockets_for_some_of_the_load_balancers_are_warned_of():
@@ -167,6 +226,24 @@ def test_a_host_with_nothing_but_the_load_balancer_is_no_fault():
     assert settings_for(keys, id="lb2")[1]
 
 
+def test_a_host_with_nothing_but_the_load_balancer_needs_nothing_of_the_api():
+    keys = {
+        **BASE,
+        **BACKEND_TLS,
+        "kolla_tls_backend_cert": None,
+        "kolla_tls_backend_key": None,
+        "api_interface": "storage0",
+        "glance_loadbalancer_group": ["lb1"],
+    }
+    assert settings_for(keys, id="lb1")[1] == []
+    found = settings_for(keys)[1]
+    assert [fault.split(" ")[0] for fault in found] == [
+        "glance:api_interface",
+        "glance:kolla_tls_backend_cert",
+        "glance:kolla_tls_backend_key",
+    ]
+
+
 def test_without_an_address_there_is_no_load_balancer():
     named = {"database_address": "10.0.0.8", "keystone_internal_url": "http://10.0.0.8:5000"}
     named["glance_keystone_register"] = "no"
@@ -181,10 +258,13 @@ def test_without_an_address_there_is_no_load_balancer():
         ("check inter 2000 rise 2 fall 5", 11),
         ("check inter 5s rise 2 fall 3", 16),
         ("check fall 2 inter 500ms", 2),
+        ("check fall 5 inter 2000", 11),
+        ("check fastinter 1s inter 1m fall 1 port 80", 61),
+        ("check inter 500000us fall 2", 2),
     ],
 )
 def test_when_a_drain_is_noticed(check, seconds):
-    assert glance_haproxy.notice({"haproxy_health_check": check}) == seconds
+    assert glance_haproxy.notice(settings_of(haproxy_health_check=check)) == seconds
 
 
 # ------------------------------------------------------------------ the files on a host

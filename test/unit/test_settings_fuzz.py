@@ -132,6 +132,7 @@ def test_resolved_settings_are_stable():
     """What comes out may stand in pillar, and comes out again."""
     production = {
         "kolla_internal_vip_address": "10.0.0.9",
+        "glance_api_group": ["ctl1"],
         "glance_database_password": "d",
         "database_password": "r",
         "glance_keystone_password": "k",
