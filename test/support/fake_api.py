@@ -36,6 +36,7 @@ class FakeApi:
         self.data = {}
         self.faults = {}
         self.page = 1000
+        self.formats = {"disk_format": [None, "ami", "raw"], "container_format": [None, "bare"]}
         self.requests = []
         self.source_ports = []
         self.released = threading.Event()
@@ -90,6 +91,8 @@ class FakeApi:
         if self.keystone and headers.get("X-Auth-Token") != self.token:
             return 401, html(401, "Unauthorized", "This server could not verify you.")
         parts = path.strip("/").split("/")[1:]
+        if parts[0] == "schemas":
+            return 200, {"properties": {key: {"enum": val} for key, val in self.formats.items()}}
         if parts[0] == "tasks":
             return self._task(parts)
         return self._image(method, parts, query, body, headers)
@@ -119,6 +122,9 @@ class FakeApi:
     def _image(self, method, parts, query, body, headers):
         if method == "POST":
             asked = json.loads(body)
+            wrong = [key for key, val in self.formats.items() if asked[key] not in val]
+            if wrong:
+                return 400, html(400, "Bad Request", f"Invalid {wrong[0]}")
             self.add_image(asked["id"], **{**asked, "status": "queued"})
             return 201, self.images[asked["id"]]
         if len(parts) == 1:
@@ -135,7 +141,9 @@ class FakeApi:
         if method == "DELETE":
             del self.images[parts[1]]
             return 204, ""
-        return 200, self.data[parts[1]].decode() if len(parts) == 3 else image
+        if len(parts) < 3:
+            return 200, image
+        return 200, self.data[parts[1]].decode("utf-8", "surrogateescape")
 
     @staticmethod
     def _shown(image, query):

@@ -74,6 +74,34 @@ def test_every_store_that_takes_images_is_tried(node):
     assert node.api.images == {}
 
 
+@pytest.mark.parametrize(
+    ("disk", "container", "sent"),
+    [
+        ([None, "ami", "qcow2", "raw"], [None, "ovf", "bare"], ("raw", "bare")),
+        ([None, "iso", "qcow2"], [None, "bare"], ("qcow2", "bare")),
+        (["iso", "vmdk"], ["ovf", "docker"], ("iso", "ovf")),
+    ],
+)
+def test_the_check_image_has_a_format_that_this_glance_takes(node, disk, container, sent):
+    node.api.formats = {"disk_format": disk, "container_format": container}
+    kept = []
+    answer = node.api.answer
+
+    def noted(method, path, query, body, headers):
+        if method == "PUT":
+            image = next(iter(node.api.images.values()))
+            kept.append((image["disk_format"], image["container_format"], body))
+        return answer(method, path, query, body, headers)
+
+    node.api.answer = noted
+    glance_check.deep(node.settings)
+    ((*formats, body),) = kept
+    assert tuple(formats) == sent
+    # Glance looks into the data for the format's own form.
+    assert body.startswith(b"QFI\xfb\0\0\0\x02" if sent[0] == "qcow2" else b"This is")
+    assert len(body) > 512
+
+
 def test_a_broken_store_is_told_with_the_words_of_its_driver(node):
     node.broken = node.broken_before = {"archive"}
     node.reason = "EndpointConnectionError: Could not connect to the endpoint URL"
