@@ -150,5 +150,11 @@ def _take_over(written, folder):
 def _prune(settings):
     old = present(settings)[: -settings["glance_backup_keep"]]
     for one in old:
-        os.unlink(one["path"])
+        try:
+            os.unlink(one["path"])
+        except OSError as err:
+            raise CommandExecutionError(
+                f"The old backup {one['path']} cannot be removed: {err.strerror}; check"
+                " glance:glance_backup_dir."
+            ) from err
     return [one["path"] for one in old]

@@ -19,6 +19,7 @@ NAME = "glance_api"
 ENDING = "_ending"  # end of the name of a container that was told to stop
 CONFIG_MOUNT = "/var/lib/kolla/config_files/"
 S3_CA_FILE_SINCE = "2024.1"  # before that, the library of S3 is told by the environment
+MEMORY = "glance_images.json"  # versions of Glance that were found in images
 SERVICE_LABEL, SERVICE = "glance.service", "api"
 
 # Labels on our containers; none of them is a secret.
@@ -409,12 +410,12 @@ def release_of(reference, look_inside=True):
                 "release": labels[RELEASE_LABEL],
                 "version": labels[VERSION_LABEL],
             }
-    known = _known_images()
+    known = __salt__["glance_memory.recall"](MEMORY)
     if image["id"] not in known:
         if not look_inside:
             return None
         known[image["id"]] = _look_inside(reference)
-        _remember_images(known)
+        __salt__["glance_memory.keep"](MEMORY, known)
     version = known[image["id"]]
     return {
         "id": image["id"],
@@ -554,22 +555,3 @@ def _look_inside(reference):
             " glance:glance_api_image_full to a Kolla glance-api image."
         )
     return version
-
-
-def _memory():
-    return os.path.join(__opts__["cachedir"], "glance_images.json")
-
-
-def _known_images():
-    try:
-        with open(_memory(), encoding="utf-8") as file:
-            return json.load(file)
-    except (FileNotFoundError, ValueError):
-        return {}
-
-
-def _remember_images(known):
-    partial = _memory() + ".new"
-    with open(partial, "w", encoding="utf-8") as file:
-        json.dump(known, file)
-    os.replace(partial, _memory())

@@ -127,7 +127,8 @@ def pull(reference, timeout, login=None):
         def post(self, *args, **more):
             return super().post(*args, **{**more, "timeout": self.timeout})
 
-    api = Impatient(base_url=_url(), version="auto", timeout=timeout)
+    with _sentences(f"pull the image {reference}"):
+        api = Impatient(base_url=_url(), version="auto", timeout=timeout)
     name, tag = _split(reference)
     failure = None
     try:
@@ -344,9 +345,9 @@ def logs(name, lines=12):
             return ""
     # kolla_start traces itself with lines that begin with a plus.
     told = [line for line in printed.splitlines() if line.strip() and line[0] != "+"]
-    for folder in (
-        one["path"] for one in inspect(name)["mounts"] if one["target"] == "/var/log/kolla"
-    ):
+    present = inspect(name)
+    mounts = present["mounts"] if present else []
+    for folder in (one["path"] for one in mounts if one["target"] == "/var/log/kolla"):
         for path in sorted(glob.glob(f"{folder}/glance/glance-api*.log")):
             told += _tail(path, lines)
     return "\n".join(told)
@@ -423,14 +424,19 @@ def settle_one_shots(timeout, wait_for=("schema", "database")):
 
     Returns the names of what was removed.
     """
-    import requests.exceptions
+    import docker.errors
 
     removed = []
     for one in containers(ONE_SHOT_LABEL):
         if one["running"] and one["labels"][ONE_SHOT_LABEL] in wait_for:
+            began = time.monotonic()
             try:
-                _client(timeout).api.wait(one["id"], timeout=timeout)
-            except (requests.exceptions.ReadTimeout, requests.exceptions.ConnectionError) as err:
+                gone = contextlib.suppress(docker.errors.NotFound)
+                with _sentences(f"wait for the one-shot container {one['name']}"), gone:
+                    _client(timeout).api.wait(one["id"], timeout=timeout)
+            except CommandExecutionError as err:
+                if time.monotonic() - began < timeout:
+                    raise
                 raise CommandExecutionError(
                     f"The one-shot container {one['name']} of an earlier run still works on the"
                     f" database after {timeout} seconds: look at it with 'docker logs"
@@ -518,9 +524,12 @@ def volume_path(name):
 
 
 def _tail(path, lines):
-    with open(path, "rb") as file:
-        file.seek(max(0, os.path.getsize(path) - LOG_END))
-        text = file.read().decode("utf-8", "replace")
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, os.path.getsize(path) - LOG_END))
+            text = file.read().decode("utf-8", "replace")
+    except OSError:
+        return []  # put aside in this very moment, or not readable: another one may tell
     told = [line[:400] for line in text.splitlines() if line and not _REQUEST.search(line)]
     return told[-lines:]
 

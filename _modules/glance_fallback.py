@@ -154,5 +154,8 @@ def last_words(name):
     name
         Container name.
     """
-    lines = __salt__["glance_engine.logs"](name).splitlines()
+    try:
+        lines = __salt__["glance_engine.logs"](name).splitlines()
+    except CommandExecutionError as err:
+        return f" (unknown: {str(err).rstrip('.')})"
     return "".join(f"\n    {line}" for line in lines) or " (it wrote none)"

@@ -225,11 +225,11 @@ def _cron_present():
 
 def _write_cron(text):
     path = _cron_path()
-    if not text:
-        os.unlink(path)
-        return
     partial = f"{path}.new"
     try:
+        if not text:
+            os.unlink(path)
+            return
         with open(partial, "w", encoding="utf-8") as file:
             file.write(text)
         os.chmod(partial, 0o644)

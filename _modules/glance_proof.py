@@ -2,8 +2,6 @@
 Proving a rendered configuration in its own image, before a running service is touched.
 """
 
-import json
-import os
 import time
 
 from salt.exceptions import CommandExecutionError
@@ -36,7 +34,9 @@ def run(settings, want):
     Returns the seconds it took, 0 when it was proved before. Raises CommandExecutionError with
     everything that was found, one sentence each.
     """
-    proved = {spec: at for spec, at in _proved().items() if 0 <= time.time() - at < HOLDS}
+    # The hash of a spec covers image and configuration.
+    known = __salt__["glance_memory.recall"](FILE).items()
+    proved = {spec: at for spec, at in known if 0 <= time.time() - at < HOLDS}
     if want["hash"] in proved:
         return 0.0
     __salt__["glance_progress.tell"]("proof", "begins")
@@ -52,21 +52,5 @@ def run(settings, want):
             + "\n".join(verdict["findings"])
         )
     __salt__["glance_progress.tell"]("proof", "ends", result["seconds"])
-    _remember({**proved, want["hash"]: time.time()})
+    __salt__["glance_memory.keep"](FILE, {**proved, want["hash"]: time.time()})
     return result["seconds"]
-
-
-def _proved():
-    """When which specs were proved; the hash of a spec covers image and configuration."""
-    try:
-        with open(os.path.join(__opts__["cachedir"], FILE), encoding="utf-8") as file:
-            return json.load(file)
-    except (OSError, ValueError):
-        return {}
-
-
-def _remember(proved):
-    path = os.path.join(__opts__["cachedir"], FILE)
-    with open(f"{path}.part", "w", encoding="utf-8") as file:
-        json.dump(proved, file)
-    os.replace(f"{path}.part", path)

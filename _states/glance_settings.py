@@ -2,6 +2,8 @@
 The ``glance:`` pillar as a state: valid, or every fault of it in one go.
 """
 
+from salt.exceptions import CommandExecutionError
+
 __virtualname__ = "glance_settings"
 
 
@@ -16,7 +18,10 @@ def valid(name):
     name
         What the state is called in the output.
     """
-    faults = __salt__["glance_settings.faults"]()
+    try:
+        faults = __salt__["glance_settings.faults"]()
+    except CommandExecutionError as err:
+        return {"name": name, "result": False, "changes": {}, "comment": str(err)}
     if faults:
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
         comment = f"The pillar has {count}, so nothing was touched:\n" + "\n".join(faults)

@@ -1,6 +1,11 @@
-"""Which lines of a log are told as the last words of a container."""
+"""Last words of a container, and what an engine that goes away is told as."""
 
+import types
+
+import docker.errors
 import pytest
+import requests.exceptions
+from salt.exceptions import CommandExecutionError
 
 import glance_engine
 
@@ -26,3 +31,52 @@ def test_the_last_lines_of_a_long_log(tmp_path):
     told = glance_engine._tail(log, 3)
     assert [line.split()[0] for line in told] == ["1997", "1998", "1999"]
     assert {len(line) for line in told} == {400}
+
+
+def test_a_log_that_was_put_aside_in_this_moment_is_no_error(tmp_path):
+    assert glance_engine._tail(tmp_path / "glance-api.log", 3) == []
+
+
+class Silent:
+    """An engine that has just gone away."""
+
+    def __getattr__(self, _):
+        raise requests.exceptions.ConnectionError("gone")
+
+
+@pytest.fixture
+def engine(monkeypatch):
+    """What the engine's client is; the engine has one container that works on the database."""
+    made = types.SimpleNamespace(api=Silent())
+    working = {"id": "1", "name": "x", "running": True, "labels": {"glance.oneshot": "schema"}}
+    monkeypatch.setattr(glance_engine, "__opts__", {}, raising=False)
+    monkeypatch.setattr(glance_engine, "_client", lambda *_: made)
+    monkeypatch.setattr(glance_engine, "containers", lambda _: [working])
+    monkeypatch.setattr(glance_engine, "remove", lambda _: None)
+    return made
+
+
+def test_an_engine_that_goes_away_meanwhile_is_a_sentence(engine):
+    with pytest.raises(CommandExecutionError, match="does not answer .could not wait for"):
+        glance_engine.settle_one_shots(60)
+
+
+def test_a_one_shot_that_ends_in_this_moment_is_no_error(engine):
+    def gone(*_, **__):
+        raise docker.errors.NotFound("no such container")
+
+    engine.api = types.SimpleNamespace(wait=gone)
+    assert glance_engine.settle_one_shots(60) == ["x"]
+
+
+def test_an_engine_that_is_not_there_for_a_pull_is_a_sentence(monkeypatch, tmp_path):
+    url = f"unix://{tmp_path}/nobody.sock"
+    monkeypatch.setattr(glance_engine, "__opts__", {"docker.url": url}, raising=False)
+    with pytest.raises(CommandExecutionError, match="does not answer .could not pull"):
+        glance_engine.pull("glance-api:1", 5)
+
+
+def test_a_container_that_somebody_removes_has_no_last_words(engine, monkeypatch):
+    engine.api = types.SimpleNamespace(logs=lambda *_, **__: b"the last one\n")
+    monkeypatch.setattr(glance_engine, "inspect", lambda _: None)
+    assert glance_engine.logs("x") == "the last one"

@@ -12,6 +12,7 @@ import pytest
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 import glance_container
+import glance_fallback
 import glance_leftovers
 import glance_replace
 from support.model_host import FAULTY, HERE, LOADING, NAME, REPLACING, STOPPING, Host, Killed
@@ -355,6 +356,17 @@ def test_every_container_that_is_stopped_ends_its_transfers(host_with):
         glance_replace.stop_all(host.settings_for("new"), remove=False)
         assert not host.refused, f"killed at {step}: {host.refused} {host.events}"
         assert not any(one.running for one in host.containers)
+
+
+def test_a_log_that_cannot_be_read_keeps_no_old_container_stopped(host_with):
+    host = host_with({"new": "refuses"}, strategy="drain")
+
+    def fail(_):
+        raise CommandExecutionError("The log cannot be read.")
+
+    glance_fallback.__salt__["glance_engine.logs"] = fail
+    assert "again and serves. Its last log lines: (unknown: The log" in run(host, "new")
+    is_whole(host, "old")
 
 
 def test_a_stopped_container_is_not_given_up_before_the_new_one_is_fit(host_with):

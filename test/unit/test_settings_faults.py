@@ -2,8 +2,10 @@
 
 import pytest
 import yaml
+from salt.exceptions import CommandExecutionError
 
 from support.settings import ROOT, SCHEMA, settings_for
+from support.states import state_module
 
 pytestmark = pytest.mark.one_host
 
@@ -89,3 +91,12 @@ def test_no_fault_shows_a_secret(pillar):
     _, faults = settings_for(pillar)
     assert faults
     assert "hunter2" not in "\n".join(faults)
+
+
+def test_a_formula_that_is_served_in_parts_is_a_sentence():
+    def faults():
+        raise CommandExecutionError("salt://glance/defaults.yaml is not on the file server.")
+
+    answer = state_module("glance_settings", {"glance_settings.faults": faults}).valid("x")
+    assert answer["result"] is False
+    assert answer["comment"] == "salt://glance/defaults.yaml is not on the file server."
