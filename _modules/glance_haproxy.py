@@ -70,6 +70,17 @@ def paths(settings):
     return [file, os.path.join(os.path.dirname(os.path.dirname(file)), "external-frontend-map")]
 
 
+def unread(settings):
+    """
+    The file that is there from before HAProxy's files are changed until HAProxy has read them, so
+    that a run which is killed in between is made up for. Pure.
+
+    settings
+        Result of ``glance_settings.get``.
+    """
+    return settings["config_dir"] + ".haproxy-unread"
+
+
 def wanted(settings, present, here):
     """
     What the two files should hold.

@@ -17,7 +17,8 @@ def configured(name):
     others; nothing of Glance where HAProxy is not ours to configure.
 
     HAProxy is reloaded only by the command in ``glance:glance_haproxy_reload``; when that fails,
-    the files are as before. Only files that this formula wrote are ever removed.
+    the files are as before. A reload that a killed run did not come to is made up for. Only files
+    that this formula wrote are ever removed.
 
     name
         What the state is called in the output.
@@ -50,13 +51,17 @@ def _ensure(name, wanted):
         }
         new = __salt__["glance_haproxy.wanted"](settings, old, here)
         ret["changes"] = __salt__["glance_config_dir.diff"](_texts(old), _files(new))
+        mark = __salt__["glance_haproxy.unread"](settings)
+        unread = __salt__["glance_config_dir.read_file"](mark) is not None
+        if not ret["changes"] and unread and settings["glance_haproxy_reload"]:
+            ret["changes"] = {"HAProxy": {"old": "has not read its files", "new": "reloaded"}}
         if not ret["changes"]:
             ret["comment"] = f"HAProxy's part is {'as wanted' if here else 'not on this host'}."
         elif __opts__["test"]:
             ret["result"] = None
             ret["comment"] = "HAProxy's part would have been changed."
         else:
-            ret["comment"] = _change(settings, old, new)
+            ret["comment"] = _change(settings, old, new, mark)
     except (CommandExecutionError, SaltInvocationError) as err:
         ret.update(result=False, changes={}, comment=str(err))
     return ret
@@ -70,16 +75,23 @@ def _files(found):
     return {path: {"text": text, "secret": False} for path, text in _texts(found).items()}
 
 
-def _change(settings, old, new):
+def _change(settings, old, new, mark):
+    write = __salt__["glance_config_dir.write_file"]
+    if settings["glance_haproxy_reload"]:
+        write(mark, "HAProxy has not read its files since they were changed.\n")
     for path, text in new.items():
-        __salt__["glance_config_dir.write_file"](path, text)
+        write(path, text)
     try:
         command = __salt__["glance_haproxy.reload"](settings)
     except CommandExecutionError as err:
+        if old == new:
+            raise
         # As before, so that the next run finds the same to do.
         for path, text in old.items():
-            __salt__["glance_config_dir.write_file"](path, text)
+            write(path, text)
+        write(mark, None)
         raise CommandExecutionError(f"{err} Its files are as before.") from err
+    write(mark, None)
     if command:
         return f"HAProxy's part was changed, and '{command}' made HAProxy read it."
     return "HAProxy's part was changed; HAProxy reads it when its operator reloads it."

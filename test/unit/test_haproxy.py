@@ -284,12 +284,13 @@ def host(tmp_path, monkeypatch):
             return {"retcode": self.reload_code, "stdout": "cannot bind"}
 
         def __call__(self, function="configured", test=False, **keys):
-            settings = settings_of(**{"glance_haproxy_file": str(self.file), **keys})
+            mine = {"glance_haproxy_file": str(self.file), "node_config": str(tmp_path / "kolla")}
+            settings = settings_of(**{**mine, **keys})
             parts = {
                 "glance_settings.get": lambda: settings,
                 **{
                     f"glance_haproxy.{name}": getattr(glance_haproxy, name)
-                    for name in ("paths", "wanted", "reload")
+                    for name in ("paths", "wanted", "reload", "unread")
                 },
                 **{
                     f"glance_config_dir.{name}": getattr(glance_config_dir, name)
@@ -335,6 +336,32 @@ def test_a_failed_reload_leaves_the_files_as_they_were(host):
     )
     assert host.file.read_text() == before
     assert sorted(path.name for path in host.file.parent.iterdir()) == ["glance-api.cfg"]
+
+
+@pytest.mark.parametrize("function", ["configured", "absent"])
+def test_a_reload_that_a_killed_run_did_not_come_to_is_made_up_for(host, function):
+    class Killed(BaseException):
+        """SIGKILL in the middle of the reload."""
+
+    def run(command, **_):
+        host.commands.append(command)
+        if len(host.commands) == 2:
+            raise Killed
+        return {"retcode": 0, "stdout": ""}
+
+    host.run = run
+    host(glance_haproxy_reload="kick")
+    keys = {"haproxy_glance_api_client_timeout": "1h"} if function == "configured" else {}
+    keys["glance_haproxy_reload"] = "kick"
+    with pytest.raises(Killed):
+        host(function, **keys)
+    would = host(function, test=True, **keys)
+    assert would["result"] is None and list(would["changes"]) == ["HAProxy"]
+    done = host(function, **keys)
+    assert (done["result"], done["changes"]) == (True, would["changes"])
+    assert host.commands == ["kick"] * 3
+    assert host(function, **keys)["changes"] == {}
+    assert host.commands == ["kick"] * 3
 
 
 def test_a_change_is_shown_as_a_difference(host):
