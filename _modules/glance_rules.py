@@ -96,7 +96,7 @@ def _environment(settings):
         f"glance:{key} holds a login, which 'docker inspect' would show; name a proxy that asks "
         "this host for none."
         for key, value in proxies.items()
-        if re.search(r"//[^/@]*:[^/@]*@", str(value))
+        if re.search(r"(^|//)[^/@]+@", str(value))
     ]
 
 
