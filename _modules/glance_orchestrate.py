@@ -161,9 +161,11 @@ def _pillar(minion):
 
 
 def _names(group):
-    if not isinstance(group, (list, tuple)) or not all(isinstance(one, str) for one in group):
+    """As ``glance_pillar`` reads a list of names, which may be a text with commas."""
+    names = group.split(",") if isinstance(group, str) else group
+    if not isinstance(names, (list, tuple)) or not all(isinstance(one, str) for one in names):
         raise CommandExecutionError("glance:glance_api_group must be a list of minion ids.")
-    return [str(one) for one in group]
+    return [one.strip() for one in names]
 
 
 # --------------------------------------------------------------------------- what they run
@@ -215,14 +217,14 @@ def _wait_for_work(client, hosts, test):
     while True:
         told = _ask(client, hosts, "saltutil.running", timeout=ANSWER)
         busy = {
-            host: job
+            host: f"{host} ({', '.join(_functions(job))}, job {job['jid']})"
             for host, jobs in told.items()
             for job in (jobs if isinstance(jobs, list) else [])
-            if job["fun"].startswith(WORK)
+            if any(one.startswith(WORK) for one in _functions(job))
         }
         if not busy:
             return [host for host in hosts if isinstance(told.get(host), list)]
-        words = ", ".join(f"{host} ({job['fun']}, job {job['jid']})" for host, job in busy.items())
+        words = ", ".join(busy.values())
         if time.monotonic() > deadline:
             raise CommandExecutionError(
                 f"Salt still works on {words}: wait until it has ended ('salt-run jobs.active')"
@@ -230,6 +232,11 @@ def _wait_for_work(client, hosts, test):
             )
         log.warning("Waiting for the end of earlier work on %s", words)
         time.sleep(POLL)
+
+
+def _functions(job):
+    """Of a job, which may have several ('salt HOST test.ping,state.apply')."""
+    return job["fun"] if isinstance(job["fun"], list) else [job["fun"]]
 
 
 def _ask(client, hosts, fun, arg=(), kwarg=None, timeout=PATIENCE):

@@ -116,12 +116,18 @@ def test_minions_that_disagree_are_told_in_one_sentence(master):
     [
         (None, "No accepted minion has a 'glance:' pillar"),
         (["ctl1", "ctl9"], "This master has not accepted ctl9, which glance:glance_api_group"),
-        ("ctl1", "glance:glance_api_group must be a list of minion ids."),
+        ({"ctl1": 1}, "glance:glance_api_group must be a list of minion ids."),
     ],
 )
 def test_a_group_that_cannot_be(master, group, sentence):
     assert refusal(group=group).startswith(sentence)
     assert master.client.asked == []
+
+
+def test_a_group_may_be_a_text_with_commas_as_in_any_pillar(master):
+    assert glance_orchestrate.plan("deploy", group="ctl1, ctl2")["hosts"] == GROUP
+    master.pillars = {name: {"glance": {"glance_api_group": "ctl1,ctl2"}} for name in GROUP}
+    assert glance_orchestrate.plan("deploy")["hosts"] == GROUP
 
 
 def test_few_calls_and_the_modules_come_before_the_facts(master):
@@ -155,6 +161,14 @@ def test_earlier_work_on_a_host_is_waited_for_but_not_by_a_dry_run(master):
     assert refusal(group=GROUP, test=True).startswith(
         "Salt still works on ctl1 (state.sls, job 7): wait"
     )
+
+
+def test_a_job_of_several_functions_is_work_as_well(master):
+    several = {"fun": ["test.ping", "state.apply"], "jid": "7"}
+    master.client.answers["saltutil.running"] = [several]
+    assert "ctl1 (test.ping, state.apply, job 7)" in refusal(group=GROUP, test=True)
+    several["fun"] = ["test.ping", "grains.items"]
+    glance_orchestrate.plan("deploy", group=GROUP, test=True)
 
 
 def test_another_orchestration_is_in_the_way_before_a_minion_is_asked(master):
