@@ -265,10 +265,16 @@ def _record(settings):
 
 
 def _must_answer(place):
-    """A filesystem whose server is gone would hold this process for ever."""
+    """
+    A filesystem whose server is gone would hold this process for ever; it may hold the one that
+    asks, which not even SIGKILL ends then, so that one is left to itself.
+    """
+    null = subprocess.DEVNULL
+    asking = subprocess.Popen(["stat", "--", place], stdin=null, stdout=null, stderr=null)
     try:
-        subprocess.run(["stat", "--", place], capture_output=True, timeout=ANSWER, check=False)
+        asking.wait(timeout=ANSWER)
     except subprocess.TimeoutExpired as err:
+        asking.kill()
         raise CommandExecutionError(
             f"The directory {place} (glance:glance_file_datadir_volume) does not answer within"
             f" {ANSWER} seconds: check its server."

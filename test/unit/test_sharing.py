@@ -3,6 +3,7 @@
 import ctypes
 import json
 import os
+import subprocess
 import time
 import types
 
@@ -422,3 +423,22 @@ def test_a_container_sees_the_mark_that_only_the_owner_may_look_at(hosts, squash
     os.chmod(images, 0)
     assert sees("ctl2") is True, "nobody can tell"
     assert seen({"datadir_marker": "/nowhere"}, 2**22 + 1) is True, "it has just ended"
+
+
+def test_a_filesystem_that_holds_every_process_does_not_hold_the_minion(monkeypatch):
+    """A look at a dead share can sleep where no signal reaches it."""
+
+    class Asleep:
+        def __init__(self, *_, **__):
+            self.killed = False
+
+        def wait(self, timeout=None):
+            assert timeout is not None, "it would be waited for for ever"
+            raise subprocess.TimeoutExpired("stat", timeout)
+
+        def kill(self):
+            self.killed = True
+
+    monkeypatch.setattr(subprocess, "Popen", Asleep)
+    with pytest.raises(CommandExecutionError, match="/srv/images .* does not answer within 10"):
+        glance_marks._must_answer("/srv/images")
