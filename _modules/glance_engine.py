@@ -69,6 +69,14 @@ def is_to_come():
     return False
 
 
+def cgroup_version():
+    """
+    The version of the kernel's control groups that the engine uses: 1 or 2.
+    """
+    with _sentences("tell about itself"):
+        return int(_client().api.info().get("CgroupVersion") or 1)
+
+
 def image(reference):
     """
     The local image behind a reference, or None when the engine does not have it.

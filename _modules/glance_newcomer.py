@@ -37,14 +37,17 @@ def create(settings, want, files, beside=False):
     files
         Its configuration files, as ``glance_configuration.files`` returns them.
     beside
-        Whether another container serves meanwhile, which has the first claim on the CPU.
+        Whether another container serves meanwhile, which has the first claim on the CPU where
+        the engine can give it.
     """
     engine = "glance_engine"
     folder = __salt__["glance_container.snapshot"](settings, want["hash"])
     __salt__["glance_config_dir.write"](folder, files)
     if __salt__[f"{engine}.inspect"](want["name"]):
         __salt__[f"{engine}.remove"](want["name"])
-    spec = {**want["spec"], **({"cpu_shares": BESIDE} if beside else {})}
+    # With cgroups of version 2 no number of shares is sure to mean the usual weight afterwards.
+    yields = beside and __salt__[f"{engine}.cgroup_version"]() == 1
+    spec = {**want["spec"], **({"cpu_shares": BESIDE} if yields else {})}
     # No restart policy yet: after a reboot only a container that was in charge comes back.
     __salt__[f"{engine}.create"](want["name"], spec, want["labels"], "no")
     __salt__[f"{engine}.start"](want["name"])

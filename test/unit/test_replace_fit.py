@@ -101,3 +101,25 @@ def test_in_charge_it_gets_the_cpu_that_it_had_to_leave_to_the_other(monkeypatch
     glance_newcomer.keep_charge("new", want)
     usual = spec.get("cpu_shares", 1024)
     assert calls == [("new", "no", usual), ("old", "no"), ("new", "no", usual)]
+
+
+@pytest.mark.parametrize(
+    ("beside", "version", "spec"),
+    [(True, 1, {"cpu_shares": 128}), (True, 2, {}), (False, 1, {})],
+)
+def test_the_cpu_is_left_to_the_other_only_where_that_can_be_taken_back(
+    monkeypatch, beside, version, spec
+):
+    """What weight 1024 shares become in cgroups of version 2 depends on the engine's runtime."""
+    made, want = [], {"hash": "x", "name": "new", "spec": {}, "labels": {}}
+    loaded = {
+        "glance_container.snapshot": lambda *_: "/x",
+        "glance_config_dir.write": lambda *_: None,
+        "glance_engine.inspect": lambda _: None,
+        "glance_engine.cgroup_version": lambda: version,
+        "glance_engine.create": lambda name, spec, *_: made.append(spec),
+        "glance_engine.start": lambda _: None,
+    }
+    monkeypatch.setattr(glance_newcomer, "__salt__", loaded, raising=False)
+    glance_newcomer.create(SETTINGS, want, {}, beside)
+    assert made == [spec]
