@@ -23,6 +23,7 @@ __virtualname__ = "glance_engine"
 SERVICE_LABEL = "glance.service"
 SERVICE = "api"
 ONE_SHOT_LABEL = "glance.oneshot"
+OWNER_LABEL = "glance.owner"  # process that a one-shot container belongs to
 
 LOG_END = 256 * 1024  # bytes of a log file that are looked at for its last words
 # A line of uWSGI or eventlet about one request.
@@ -401,7 +402,8 @@ def run_once(purpose, spec, timeout):
     began = time.monotonic()
     with _sentences(f"run the one-shot container {name}"):
         try:
-            create(name, spec, {ONE_SHOT_LABEL: purpose})
+            owner = __salt__["glance_process.mark"]()
+            create(name, spec, {ONE_SHOT_LABEL: purpose, OWNER_LABEL: owner})
             start(name)
             rc = _client(timeout).api.wait(name, timeout=timeout)["StatusCode"]
             raw = _client().api.logs(name)
@@ -428,7 +430,8 @@ def settle_one_shots(timeout, wait_for=("schema", "database")):
     timeout
         Seconds to wait for those that must not be interrupted.
     wait_for
-        Purposes that change the database: these are left to end; all others are removed at once.
+        Purposes that change the database: these are left to end; all others are removed at once,
+        unless another process that lives waits for them.
 
     Returns the names of what was removed.
     """
@@ -450,9 +453,20 @@ def settle_one_shots(timeout, wait_for=("schema", "database")):
                     f" database after {timeout} seconds: look at it with 'docker logs"
                     f" {one['name']}', then apply again."
                 ) from err
-        remove(one["id"])
-        removed.append(one["name"])
+        if not is_waited_for(one):
+            remove(one["id"])
+            removed.append(one["name"])
     return removed
+
+
+def is_waited_for(one_shot):
+    """
+    Whether a one-shot container is that of another process, which waits for it.
+
+    one_shot
+        Result of :py:func:`inspect`.
+    """
+    return __salt__["glance_process.another_lives"](one_shot["labels"].get(OWNER_LABEL))
 
 
 def remove_volume(name):

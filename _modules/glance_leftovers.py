@@ -57,13 +57,10 @@ def find(settings, before=()):
     [sentence]}``; the last two are drains by the health check and at HAProxy's admin sockets.
     """
     one_shots = __salt__["glance_engine.containers"](ONE_SHOT_LABEL)
-    working = [
-        one["labels"][ONE_SHOT_LABEL]
-        for one in one_shots
-        if one["running"] and one["labels"][ONE_SHOT_LABEL] in WORKS_ON_DATABASE
-    ]
+    working = [one for one in one_shots if _works(one)]
     ours = __salt__["glance_engine.containers"]()
-    used = {one["labels"].get("glance.spec") for one in ours} | set(working)
+    used = {one["labels"].get("glance.spec") for one in ours}
+    used |= {os.path.basename(_snapshot(one)) for one in working}
     folder = settings["snapshot_dir"]
     try:
         names = sorted(os.listdir(folder))
@@ -81,12 +78,22 @@ def find(settings, before=()):
         if os.path.isdir(path)
     ]
     return {
-        "containers": [
-            one["name"] for one in one_shots if one["labels"][ONE_SHOT_LABEL] not in working
-        ],
-        "folders": [os.path.join(folder, name) for name in names if name not in used] + sorted(old),
+        "containers": [one["name"] for one in one_shots if one not in working],
+        "folders": [
+            os.path.join(folder, name)
+            for name in names
+            if name not in used
+            and not __salt__["glance_process.another_lives"](name.partition(".")[2])
+        ]
+        + sorted(old),
         **_drained(settings, [one for one in ours if one["running"]]),
     }
+
+
+def _works(one_shot):
+    """Whether a one-shot container is not to be interrupted, or another process waits for it."""
+    changes = one_shot["labels"][ONE_SHOT_LABEL] in WORKS_ON_DATABASE
+    return one_shot["running"] and changes or __salt__["glance_engine.is_waited_for"](one_shot)
 
 
 def _drained(settings, running):

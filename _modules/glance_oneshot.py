@@ -124,7 +124,8 @@ def run(purpose, settings, want, files, timeout, data=False, environment=None, m
     Returns ``{"rc", "output", "seconds"}``.
     """
     __salt__["glance_engine.settle_one_shots"](timeout)
-    folder = os.path.join(settings["snapshot_dir"], purpose)
+    owner = __salt__["glance_process.mark"]()
+    folder = os.path.join(settings["snapshot_dir"], f"{purpose}.{owner}")
     volumes = [one for one in want["spec"]["volumes"] if f":{CONFIG_MOUNT}/" not in one]
     __salt__["glance_config_dir.write"](folder, files)
     try:

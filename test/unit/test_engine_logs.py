@@ -50,6 +50,8 @@ def engine(monkeypatch):
     made = types.SimpleNamespace(api=Silent())
     working = {"id": "1", "name": "x", "running": True, "labels": {"glance.oneshot": "schema"}}
     monkeypatch.setattr(glance_engine, "__opts__", {}, raising=False)
+    nobody = {"glance_process.another_lives": lambda text: False}
+    monkeypatch.setattr(glance_engine, "__salt__", nobody, raising=False)
     monkeypatch.setattr(glance_engine, "_client", lambda *_: made)
     monkeypatch.setattr(glance_engine, "containers", lambda _: [working])
     monkeypatch.setattr(glance_engine, "remove", lambda _: None)

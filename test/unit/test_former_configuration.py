@@ -19,6 +19,7 @@ def world(tmp_path, monkeypatch):
         "glance_engine.containers": lambda label=None: [] if label else containers,
         "glance_api.drained_by": lambda pid: None,
         "glance_balancer.drained": lambda settings: [],
+        "glance_process.another_lives": lambda text: False,
         "file.remove": lambda path: None,
     }
     monkeypatch.setattr(glance_leftovers, "__salt__", functions, raising=False)
