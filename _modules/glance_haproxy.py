@@ -1,5 +1,6 @@
 """
-HAProxy's part of the service: frontends and backends as Kolla-Ansible renders them.
+HAProxy's part of the service: frontends and backends as Kolla-Ansible renders them, and one thing
+more (:data:`ANOTHER_HOST`).
 
 Pure but for :func:`reload`, and for names that are looked up.  Kolla:
 ansible/roles/haproxy-config/templates/haproxy_single_service_split.cfg.j2,
@@ -19,6 +20,13 @@ MARK = "# managed by Salt (glance formula)"
 SERVICE, EXTERNAL = "glance_api", "glance_api_external"
 #: Lines around our entry in the map of the single external frontend, as Kolla writes them.
 MAP_BEGIN, MAP_END = "# BEGIN glance-api", "# END glance-api"
+#: Not in Kolla's. A host that drains answers its health check with 503 before HAProxy knows of it;
+#: a client that asks for the health of the service gets the answer of another host instead.
+ANOTHER_HOST = [
+    "    option redispatch",
+    "    retry-on conn-failure 503",
+    "    http-request disable-l7-retry unless { path /healthcheck }",
+]
 RELOAD_LIMIT = 60  # seconds
 #: Seconds that a check may take beyond its time until its verdict shows.
 MARGIN = 1
@@ -208,6 +216,7 @@ def _backend(settings, name, hosts):
         f"    timeout server {settings['haproxy_glance_api_server_timeout']}",
         "    option httpchk GET /healthcheck",
         "    http-check expect status 200",
+        *ANOTHER_HOST,
         *(f"    server {one['name']} {_server(one['address'], port)} {checks}" for one in hosts),
     ]
 

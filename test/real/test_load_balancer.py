@@ -1,5 +1,6 @@
 """The real HAProxy takes what is rendered for it, and does what its admin sockets are told."""
 
+import http.client
 import http.server
 import subprocess
 import threading
@@ -15,6 +16,7 @@ from support.settings import settings_for
 pytestmark = pytest.mark.cluster
 
 GOLDEN = session.ROOT / "test" / "golden" / "haproxy"
+PORT = 19292
 
 
 @pytest.fixture(scope="module")
@@ -50,10 +52,13 @@ def test_haproxy_refuses_a_wrong_one(haproxy):
 
 
 class Healthy(http.server.BaseHTTPRequestHandler):
-    """An API of which the health check is well."""
+    """An API of which the health check is well, unless its server has `drains`."""
 
     def do_GET(self):  # noqa: N802 - the name that the library asks for
-        self.send_response(200)
+        bad = self.path == "/v2/bad" or (self.server.drains and self.path == "/healthcheck")
+        if bad and "X-Client" in self.headers:
+            self.server.refused += 1
+        self.send_response(503 if bad else 200)
         self.end_headers()
 
     def log_message(self, *_):
@@ -61,15 +66,31 @@ class Healthy(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def two_hosts(haproxy, monkeypatch):
+def apis():
+    """{minion id: the API of that host} of two hosts."""
+    made = {
+        f"ctl{n}": http.server.ThreadingHTTPServer((session.address(60 + n), PORT), Healthy)
+        for n in (1, 2)
+    }
+    for api in made.values():
+        api.drains, api.refused = False, 0
+        threading.Thread(target=api.serve_forever, daemon=True).start()
+    yield made
+    for api in made.values():
+        api.shutdown()
+        api.server_close()
+
+
+@pytest.fixture
+def two_hosts(haproxy, apis, monkeypatch):
     """Settings of the second of two hosts that HAProxy sees as up."""
-    addresses = {f"ctl{n}": session.address(60 + n) for n in (1, 2)}
+    addresses = {name: api.server_address[0] for name, api in apis.items()}
     pillar = {
         "glance_api_group": list(addresses),
         "glance_api_addresses": addresses,
         "api_interface_address": addresses["ctl2"],
         "kolla_internal_vip_address": haproxy.vip,
-        "glance_api_port": 19292,
+        "glance_api_port": PORT,
         "glance_haproxy_socket": [haproxy.admin],
         "glance_loadbalancer_group": ["lb1"],
         "haproxy_health_check": "check inter 200 rise 1 fall 2",
@@ -81,11 +102,6 @@ def two_hosts(haproxy, monkeypatch):
     }
     settings, faults = settings_for(pillar, id="ctl2")
     assert not faults
-    servers = [
-        http.server.ThreadingHTTPServer((address, 19292), Healthy) for address in addresses.values()
-    ]
-    for server in servers:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
     text = glance_haproxy.text(settings, glance_haproxy.members(settings))
     (haproxy.services / "glance-api.cfg").write_text(text)
     haproxy.reload()
@@ -95,9 +111,6 @@ def two_hosts(haproxy, monkeypatch):
     monkeypatch.setattr(glance_balancer, "__salt__", parts, raising=False)
     yield settings
     haproxy.clear()
-    for server in servers:
-        server.shutdown()
-        server.server_close()
 
 
 def test_a_host_is_drained_and_put_back(haproxy, two_hosts):
@@ -114,6 +127,25 @@ def test_a_host_is_drained_and_put_back(haproxy, two_hosts):
         assert glance_balancer.drain(other, keep_one=True) is False
         assert len(glance_balancer.ready(settings)) == 1
         assert haproxy.servers() == {"ctl1": "UP", "ctl2": "UP"}
+
+
+def test_a_drain_that_haproxy_does_not_know_yet_is_hidden_from_clients(haproxy, apis, two_hosts):
+    """The health of the service is that of a host that serves; other answers are passed on."""
+    apis["ctl1"].drains = True
+    asked = [ask(haproxy.vip, "/healthcheck") for _ in range(20)]
+    assert set(asked) == {200}
+    assert apis["ctl1"].refused, "HAProxy had noticed before it was asked"
+    assert ask(haproxy.vip, "/v2/bad") == 503
+
+
+def ask(address, path):
+    """Status of a client's request to the load balancer."""
+    link = http.client.HTTPConnection(address, PORT, timeout=10)
+    try:
+        link.request("GET", path, headers={"X-Client": "test"})
+        return link.getresponse().status
+    finally:
+        link.close()
 
 
 def test_a_reload_forgets_a_drain(haproxy, two_hosts):
