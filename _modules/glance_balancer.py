@@ -55,6 +55,26 @@ def drain(settings, keep_one=False):
     return bool(sockets) and len(sockets) >= len(settings["glance_loadbalancer_group"])
 
 
+def renew(settings):
+    """
+    Drain this host again at every HAProxy that would send it new requests.
+
+    settings
+        Result of ``glance_settings.get``.
+
+    Returns whether there was one. One that does not answer is not waited for.
+    """
+    found = False
+    for one in settings["glance_haproxy_socket"]:
+        try:
+            if any(_is_used(server) for server in _own(settings, one)):
+                _set(settings, one, "drain")
+                found = True
+        except CommandExecutionError as err:
+            log.warning("glance-api: %s", err)
+    return found
+
+
 def idle(settings):
     """
     Whether no HAProxy has a request for this host any more; True also where none can be asked.
@@ -138,6 +158,10 @@ def _drained_at(settings, where):
 
 def _is_drained(server):
     return bool(int(server["srv_admin_state"]) & DRAINED)
+
+
+def _is_used(server):
+    return server["srv_op_state"] == RUNNING and not _is_drained(server)
 
 
 def _name(server):

@@ -19,6 +19,7 @@ __virtualname__ = "glance_drain"
 BY = "replacement"  # what glance_leftovers finds after a killed run
 POLL = 1  # seconds between two looks at the other hosts
 ANSWER = 5  # seconds for each of their answers
+CHECK = 10  # seconds after which Kolla's HAProxy gives a check up
 LAST_REQUEST = 5  # seconds for what the load balancer has begun to send
 
 
@@ -42,11 +43,23 @@ def begin(settings, in_turn=False):
     try:
         told = __salt__["glance_balancer.drain"](settings, keep_one=in_turn)
         if not told and _is_balanced(settings):
-            # Nothing on this host tells when the load balancer has noticed.
-            time.sleep(__salt__["glance_haproxy.notice"](settings))
+            _wait_until_noticed(settings)
     except CommandExecutionError:
         cancel(settings)
         raise
+
+
+def renew(settings):
+    """
+    Tell a load balancer again that has forgotten the drain meanwhile, as HAProxy does when it is
+    reloaded, and has not noticed it by its checks yet.
+
+    settings
+        As for :py:func:`begin`.
+
+    Returns whether there was one: new requests may have come then, and have to be waited for.
+    """
+    return __salt__["glance_balancer.renew"](settings)
 
 
 def wait_for_last_request(settings):
@@ -72,6 +85,17 @@ def cancel(settings):
         __salt__["glance_api.resume"]()
     finally:
         __salt__["glance_balancer.ready"](settings)
+
+
+def _wait_until_noticed(settings):
+    """
+    Let the time pass in which the checks of the load balancer fail often enough.
+
+    Nothing on this host tells when that is. Its last check takes as long as one of ours, which on a
+    host that is busy with transfers may be seconds.
+    """
+    time.sleep(__salt__["glance_haproxy.notice"](settings))
+    __salt__["glance_api.probe_once"](settings, probe=False, timeout=CHECK)
 
 
 def _is_balanced(settings):

@@ -101,6 +101,8 @@ def leave(settings, name, in_turn=False):
             raise
     try:
         cut = let_it_end(settings, name)
+        if __salt__["glance_drain.renew"](settings):
+            cut = let_it_end(settings, name)
         __salt__["glance_drain.wait_for_last_request"](settings)
         return cut
     except CommandExecutionError:

@@ -527,6 +527,7 @@ class Host:
             "glance_api.resume": self._resume,
             "glance_drain.begin": self._begin_drain,
             "glance_drain.cancel": self._cancel_drain,
+            "glance_drain.renew": lambda settings: False,
             "glance_drain.wait_for_last_request": lambda settings: None,
             "glance_balancer.ready": self._ready,
             "glance_balancer.drained": lambda settings: ["drained"] * self.balanced_out,

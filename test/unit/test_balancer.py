@@ -93,6 +93,17 @@ def test_drained_and_put_back_in_every_backend(haproxy):
     assert glance_balancer.ready(settings) == glance_balancer.drained(settings) == []
 
 
+def test_a_drain_that_haproxy_forgot_is_renewed_unless_it_has_noticed_itself(haproxy):
+    settings = settings_of(haproxy)
+    glance_balancer.drain(settings)
+    assert glance_balancer.renew(settings) is False
+    haproxy.servers["glance_api_back", "ctl2"]["admin"] = 0  # as after a reload
+    assert glance_balancer.renew(settings) is True
+    assert haproxy.states("ctl2") == {8}
+    haproxy.servers["glance_api_back", "ctl2"].update(admin=0, up="0")
+    assert glance_balancer.renew(settings) is False
+
+
 def test_requests_that_haproxy_still_has(haproxy):
     haproxy.requests = 1
     assert glance_balancer.idle(settings_of(haproxy)) is False
@@ -115,6 +126,7 @@ def test_nobody_at_the_socket_falls_back(haproxy, tmp_path):
     settings = settings_of(haproxy, glance_haproxy_socket=[str(tmp_path / "nobody")])
     assert glance_balancer.drain(settings) is False
     assert glance_balancer.idle(settings) is True
+    assert glance_balancer.renew(settings) is False
     assert glance_balancer.drained(settings) == glance_balancer.ready(settings) == []
 
 

@@ -58,6 +58,9 @@ class World:
         self.point()
         self.out.discard(self.local.name)
 
+    def probe_once(self, settings, **_):
+        self.point()
+
     def sleep(self, seconds):
         self.now += seconds / len(GROUP)
         self.point()
@@ -118,6 +121,7 @@ def world(monkeypatch):
             "glance_http.request": made.request,
             "glance_api.drain": made.drain,
             "glance_api.resume": made.resume,
+            "glance_api.probe_once": made.probe_once,
             "glance_balancer.drain": lambda settings, keep_one: False,
         }
         monkeypatch.setattr(glance_drain, "__salt__", parts, raising=False)
@@ -153,13 +157,15 @@ def test_alone_there_is_nobody_to_wait_for(monkeypatch):
     assert done == ["replacement"]
 
 
-@pytest.mark.parametrize(("told", "waited"), [(True, []), (False, [11])])
+@pytest.mark.parametrize(("told", "waited"), [(True, []), (False, [11, "check"])])
 def test_only_a_load_balancer_that_was_not_told_is_waited_for(monkeypatch, told, waited):
+    """Until its checks have failed often enough, and as long as the last of them takes."""
     slept = []
     parts = {
         "glance_haproxy.notice": lambda settings: 11,
         "glance_api.drain": lambda settings, by: None,
         "glance_balancer.drain": lambda settings, keep_one: told,
+        "glance_api.probe_once": lambda settings, probe, timeout: slept.append("check"),
     }
     monkeypatch.setattr(glance_drain, "__salt__", parts, raising=False)
     monkeypatch.setattr(glance_drain.time, "sleep", slept.append)
