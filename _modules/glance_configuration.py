@@ -111,7 +111,7 @@ def _sections(settings, release):
     custom = settings.get("glance_custom_config", {})
     _give_way(sections["glance-image-import.conf"], settings)
     for name, file_sections in sections.items():
-        for layer in OVERRIDES[name]:
+        for layer in _layers(name, settings):
             for section, options in custom.get(layer, {}).items():
                 # An option is replaced as a whole, also when it stands more than once.
                 file_sections.setdefault(section, {}).update(options)
@@ -122,6 +122,14 @@ def _sections(settings, release):
                     options.pop("filesystem_store_datadir", None)
                 options.update({key: _listed(key, value) for key, value in options.items()})
     return sections
+
+
+def _layers(name, settings):
+    """The operator's files that are laid over one of ours."""
+    switch = "glance_enable_interoperable_image_import"
+    if name == "glance-image-import.conf" and not settings.get(switch):
+        return ()  # as Kolla-Ansible, which copies the file only with the switch
+    return OVERRIDES[name]
 
 
 def _give_way(image_import, settings):

@@ -6,6 +6,7 @@ Pure.  ``glance_pillar`` has told mappings from lists before.
 
 import difflib
 import ipaddress
+import json
 import re
 
 __virtualname__ = "glance_content"
@@ -57,6 +58,12 @@ _DIMENSIONS = (
     "ulimits",
 )
 _CEPH_FILE = re.compile(r"[A-Za-z0-9_-]+(\.conf|\.client\.[A-Za-z0-9_.-]+\.keyring)")
+_CONFIG_JSON = ("command", "config_files", "permissions", "directories", "files")
+#: No value of Glance, its libraries or uWSGI begins so anywhere.
+_JINJA = re.compile(r"\{\{|\{%")
+_NO_JINJA = "has Jinja in it, which is not rendered here; write the value itself"
+#: As glance_configuration can write it.
+_OPTION = re.compile(r"[A-Za-z0-9_.-][A-Za-z0-9_. -]*")
 _OPERATIONS = ("create", "read", "update", "delete")
 _SECRET_NAME = re.compile(
     r"(password|passwd|secret|token|hmac_keys|credential|(^|_)key)s?$|secret_id$"
@@ -187,8 +194,14 @@ def _items(value, path, faults, what):
 def _options(value, path, faults):
     options = {}
     for name, item in _items(value, path, faults, "options to values"):
-        texts = [_scalar(entry) for entry in (item if isinstance(item, list) else [item])]
-        if None in texts:
+        texts = [_scalar(entry) for entry in _as_list(item)]
+        if not _OPTION.fullmatch(name):
+            faults.add(
+                (*path, name), "is no name of an option; it may have letters, digits and _ . - only"
+            )
+        elif any(_JINJA.search(text or "") for text in texts):
+            faults.add((*path, name), _NO_JINJA)
+        elif None in texts:
             faults.add(
                 (*path, name),
                 f"is {_kind(item)}; it must be one line of text, a number, "
@@ -251,7 +264,7 @@ def _text(sections):
 def _known(name, names, path, faults):
     if name in names:
         return True
-    near = difflib.get_close_matches(name, names, 1)
+    near = difflib.get_close_matches(str(name), names, 1)
     hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(names)}"
     faults.add((*path, name), f"is not known; {hint}")
     return False
@@ -266,12 +279,12 @@ def _overrides(value, faults):
         name = name.removeprefix("glance/")
         if name in _ELSEWHERE:
             faults.add((name,), f"is set elsewhere: use {_ELSEWHERE[name]}")
-        elif name == "config.json":
-            result[name] = content
-            if not isinstance(content, dict):
-                faults.add((name,), f"is {_kind(content)}; it must be a mapping")
-        elif isinstance(content, str) and content.startswith("salt://"):
+        elif isinstance(content, str) and content.startswith(("salt://", "/")):
             faults.add((name,), f"is {content}, which cannot be read")
+        elif name == "config.json":
+            result[name] = _config_json(content, faults)
+        elif isinstance(content, str) and _JINJA.search(content):
+            faults.add((name,), _NO_JINJA)
         elif name in OVERRIDES or _CEPH_FILE.fullmatch(name):
             text = isinstance(content, str)
             sections = _ini(content, faults, (name,)) if text else content
@@ -286,6 +299,46 @@ def _overrides(value, faults):
                 faults,
             )
     return result
+
+
+def _config_json(content, faults):
+    """What is added to config.json: a command, and more entries of Kolla's lists."""
+    if isinstance(content, str):
+        try:
+            content = json.loads(content)
+        except ValueError as error:
+            faults.add(("config.json",), f"is no JSON: {error}")
+            return {}
+    if not isinstance(content, dict):
+        faults.add(("config.json",), f"is {_kind(content)}; it must be a mapping, or its text")
+        return {}
+    for name, value in content.items():
+        if not _known(name, _CONFIG_JSON, ("config.json",), faults):
+            continue
+        path = ("config.json", name)
+        if name == "command":
+            if not isinstance(value, str) or not _scalar(value):
+                faults.add(path, f"is {_kind(value)}; it must be one line of text")
+        elif not isinstance(value, list):
+            faults.add(path, f"is {_kind(value)}; it must be a list")
+        else:
+            for index, entry in enumerate(value):
+                if not _is_json_mapping(entry):
+                    faults.add((*path, index), "must be a mapping of names to text, yes or no")
+    return content
+
+
+def _is_json_mapping(value):
+    items = value.items() if isinstance(value, dict) else [(None, None)]
+    return all(
+        isinstance(name, str)
+        and all(isinstance(one, (str, bool)) for one in _as_list(item))
+        for name, item in items
+    )
+
+
+def _as_list(value):
+    return value if isinstance(value, list) else [value]
 
 
 def _refuse(name, sections, faults):

@@ -115,9 +115,10 @@ def read(pillar, schema):
         Content of ``glance/defaults.yaml``.
 
     Returns a mapping with ``given`` (key -> value; a key that is empty, or as by default, counts
-    as not given), ``faults`` (a sentence each) and ``faulty`` (the known keys that have one).
+    as not given), ``faults`` (a sentence each), ``faulty`` (the known keys that have one) and
+    ``warnings`` (a sentence each).
     """
-    given, faults, faulty = {}, [], []
+    given, faults, faulty, warnings = {}, [], [], []
     if pillar is not None and not isinstance(pillar, dict):
         faults.append(f"glance is {_shown(pillar)}; it must be a mapping of keys to values.")
         pillar = None
@@ -133,11 +134,16 @@ def read(pillar, schema):
         wrong = wrong or _reference(value, kinds[key], schema["defaults"])
         if not wrong:
             given[key] = typed
+            if kinds[key] == "secret" and re.search(r"\{\{|\{%", typed):
+                warnings.append(
+                    f"glance:{key} has {{{{ or {{% in it: Jinja is not rendered here, so these"
+                    " characters are part of the value."
+                )
             continue
         faulty.append(key)
         for where, item in _culprits(value, kinds[key]):
             faults.append(f"glance:{key}{where} is {_shown(item, kinds[key])}; {wrong}.")
-    return {"given": given, "faults": faults, "faulty": faulty}
+    return {"given": given, "faults": faults, "faulty": faulty, "warnings": warnings}
 
 
 def _unknown(key, schema):

@@ -403,6 +403,11 @@ def _warnings(settings):
         for key, switch in without_use
         if settings[key] and not settings[switch]
     ]
+    switch, file = "glance_enable_interoperable_image_import", "glance-image-import.conf"
+    if file in settings["glance_custom_config"] and not settings[switch]:
+        found.append(
+            f"glance:glance_custom_config:{file} has no effect while glance:{switch} is no."
+        )
     if (
         settings["enable_barbican"]
         and not settings["openstack_cacert"]

@@ -153,7 +153,9 @@ def resolve(pillar, defaults, host, parts=None):
     rules = parts["glance_rules.check"](settings)
     stores = parts["glance_backend_rules.check"](settings)
     jobs = parts["glance_job_rules.check"](settings)
-    settings["warnings"] = rules["warnings"] + stores["warnings"] + jobs["warnings"]
+    settings["warnings"] = [
+        text for part in (read, rules, stores, jobs) for text in part["warnings"]
+    ]
     found = read["faults"] + content["faults"]
     if settings["enable_glance"]:
         found += rules["faults"] + stores["faults"] + jobs["faults"]
@@ -218,18 +220,14 @@ def _is_source(value):
 
 
 def _sources(given, schema):
-    """The files that pillar names: salt:// URLs, and for certificates also paths."""
+    """The files that pillar names: salt:// URLs and paths."""
     types = schema["types"]
     names = [given[key] for kind in ("file", "secret_file") for key in types[kind] if key in given]
     for kind in ("files", "overrides"):
         for key in types[kind]:
             content = given.get(key)
-            names += [
-                item
-                for item in (content.values() if isinstance(content, dict) else ())
-                if kind == "files" or isinstance(item, str) and item.startswith("salt://")
-            ]
-    return sorted({name for name in names if _is_source(name)})
+            names += content.values() if isinstance(content, dict) else ()
+    return sorted(set(filter(_is_source, names)))
 
 
 def _with_files(given, schema, files):

@@ -151,6 +151,17 @@ def test_show_hides_every_secret(settings, tmp_path):
     assert names == ["s3", "http", "vmware", "cinder", "swift", "s3x", "rbd"]
 
 
+def test_cephs_files_are_read_from_paths_on_the_host(settings, tmp_path):
+    (tmp_path / "ceph.conf").write_text("[global]\nfsid = x\n")
+    (tmp_path / "keyring").write_text("[client.glance]\nkey = AQ==\n")
+    files = {"ceph.conf": "ceph.conf", "ceph.client.glance.keyring": "keyring"}
+    named = {name: str(tmp_path / file) for name, file in files.items()}
+    modules = settings({"enable_ceph": "yes", "glance_custom_config": named})
+    assert modules["glance_settings.faults"]() == []
+    content = modules["glance_settings.get"]()["glance_custom_config"]
+    assert content["ceph.client.glance.keyring"] == "[client.glance]\nkey = AQ==\n"
+
+
 def test_get_as_a_job_hides_secrets_too(settings):
     modules = settings(PRODUCTION)
     inside = modules["glance_settings.get"](__pub_fun="state.apply")

@@ -320,7 +320,9 @@ def test_import_filters_are_safe_by_default_and_the_operators_when_given():
     assert {"127.0.0.1", "::1", "169.254.169.254", "localhost"} <= set(hosts[1:-1].split(","))
     given = {"import_filtering_opts": {"allowed_hosts": ["a.example"], "allowed_ports": [8080]}}
     for file in ("glance-image-import.conf", "glance-api.conf"):
-        found = files(glance_custom_config={file: given})
+        found = files(
+            glance_custom_config={file: given}, glance_enable_interoperable_image_import=True
+        )
         # glance.conf.d is read last: what stands there wins over glance-api.conf.
         merged = {
             **read(found["glance-api.conf"]).get("import_filtering_opts", {}),
@@ -328,6 +330,21 @@ def test_import_filters_are_safe_by_default_and_the_operators_when_given():
         }
         assert merged["allowed_hosts"] == ["[a.example]"], file
         assert merged["allowed_ports"] == ["[8080]"], file
+
+
+def test_the_operators_file_for_imports_counts_only_with_kollas_switch():
+    plugins = {"image_import_opts": {"image_import_plugins": ["image_conversion"]}}
+    given = {"glance_custom_config": {"glance-image-import.conf": plugins}}
+    assert files(**given) == files()
+    warning = (
+        "glance:glance_custom_config:glance-image-import.conf has no effect while"
+        " glance:glance_enable_interoperable_image_import is no."
+    )
+    assert warning in settings_of("trial", **given)["warnings"]
+    given["glance_enable_interoperable_image_import"] = "yes"
+    found = read(files(**given)["glance-image-import.conf"])
+    assert found["image_import_opts"] == {"image_import_plugins": ["image_conversion"]}
+    assert warning not in settings_of("trial", **given)["warnings"]
 
 
 def test_a_store_has_one_form_of_its_directory():
@@ -350,6 +367,8 @@ def test_config_json_can_be_extended():
     assert body["command"] == "sleep 1"
     assert body["config_files"][-1] == extra
     assert len(body["config_files"]) > 1
+    given["config.json"] = json.dumps(given["config.json"])
+    assert json.loads(files(glance_custom_config=given)["config.json"]["text"]) == body
 
 
 # ------------------------------------------------------------------ secrets
@@ -388,7 +407,11 @@ def test_secrets_in_overrides_move_to_the_secret_file():
         "glance-image-import.conf": {"some_plugin": {"token": "c4n4ryd"}},
         "glance-cache.conf": {"DEFAULT": {"admin_password": "c4n4rye"}},
     }
-    found = files(glance_custom_config=given, enable_glance_image_cache=True)
+    found = files(
+        glance_custom_config=given,
+        enable_glance_image_cache=True,
+        glance_enable_interoperable_image_import=True,
+    )
     for name, entry in found.items():
         assert entry["secret"] or "c4n4ry" not in entry["text"], name
     assert found["glance-cache.conf"]["secret"]

@@ -490,9 +490,24 @@ def test_files_take_the_place_of_their_names():
     assert settings["self_url"] == "https://127.0.0.1:9292"
 
 
+def test_cephs_files_may_be_paths_on_the_host():
+    files = {
+        "/etc/ceph/ceph.conf": "[global]\nfsid = x\n",
+        "/etc/ceph/ceph.client.glance.keyring": "[client.glance]\nkey = AQ==\n",
+    }
+    names = {path.rpartition("/")[2]: path for path in files}
+    settings = good({"enable_ceph": "yes", "glance_custom_config": names}, files=files)
+    assert settings["glance_custom_config"] == {name: files[names[name]] for name in names}
+
+
 @pytest.mark.parametrize(
     ("pillar", "warning"),
     [
+        (
+            {**PRODUCTION, "glance_keystone_password": "{{ vault_password }}"},
+            "glance:glance_keystone_password has {{ or {% in it: Jinja is not rendered here, so"
+            " these characters are part of the value.",
+        ),
         (
             {
                 "glance_property_protections": {
