@@ -42,8 +42,9 @@ def describe(settings):
 
     Returns what is to be added to the settings: ``stores``, ``default_store``,
     ``needs_privileged``, ``file_unshared``, ``glance_api_hosts``, ``runs_api``, ``schema_host``,
-    the one host that works on the database and its schema, and ``datadir_marker``, this host's
-    mark in the directory of the images, as the container sees it (see ``glance_sharing``).
+    the one host that works on the database and its schema, ``datadir_marker``, this host's mark in
+    the directory of the images, as the container sees it (see ``glance_sharing``), and
+    ``distribution_bundle``, the file of CAs in images of the distribution.
     """
     unshared = file_unshared(settings)
     group = settings["glance_api_group"]
@@ -57,6 +58,7 @@ def describe(settings):
         "runs_api": settings["enable_glance"] and settings["minion_id"] in hosts,
         "schema_host": hosts[0] if hosts else settings["minion_id"],
         "datadir_marker": _marker(settings),
+        "distribution_bundle": _BUNDLES[settings["kolla_base_distro"]],
     }
 
 

@@ -195,8 +195,6 @@ def _datastores(get, _host):
 
 
 def _health(get, _host):
-    if not get("glance_api_enable_healthchecks"):
-        return ["NONE"]
     scheme = "https" if get("glance_enable_tls_backend") else "http"
     listen = f"{_bracket(get('api_interface_address'))}:{get('glance_api_listen_port')}"
     return ["CMD-SHELL", f"healthcheck_curl {scheme}://{listen}/healthcheck"]
@@ -368,6 +366,9 @@ def _derived(settings, host):
         "glance_database_address": _with_port(database, settings["database_port"])
         if database
         else "",
+        "glance_api_healthcheck_test": settings["glance_api_healthcheck_test"]
+        if settings["glance_api_enable_healthchecks"]
+        else ["NONE"],
         "keystone": not settings["trial"],
         "minion_id": host.get("id", "localhost"),
         "timezone": host.get("timezone") or "UTC",

@@ -45,12 +45,17 @@ _PATTERNS = {
     "text": (r"^[^\x00-\x1f]{0,1024}$", "one line of text"),
     "tag": (r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$", "an image tag"),
     "suffix": (r"^[A-Za-z0-9._-]{0,99}$", "the end of an image tag"),
-    "image": (r"^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,500}$", "an image name"),
-    "image_part": (r"^([A-Za-z0-9][A-Za-z0-9._:/-]{0,250})?$", "part of an image name"),
-    "cron": (
-        r"^([0-9*,/-]+( +[0-9*,/-]+){4})?$",
-        "five fields of cron such as '*/30 * * * *'",
+    "release": (r"^(20[0-9]{2}\.[12]|master)$", "a release such as 2026.1"),
+    "image": (r"^(?!.*//)[A-Za-z0-9][A-Za-z0-9._:/@-]{0,500}$", "an image name"),
+    "image_name": (
+        r"^(?!.*//)([A-Za-z0-9][A-Za-z0-9._:-]{0,250}/)?([A-Za-z0-9._-]+/){0,20}[A-Za-z0-9._-]{1,250}$",
+        "an image name without a tag",
     ),
+    "image_part": (
+        r"^(?!.*//)([A-Za-z0-9][A-Za-z0-9._:/-]{0,250})?$",
+        "part of an image name, without https://",
+    ),
+    "project_user": (r"^[^\x00-\x1f:]{1,255}:[^\x00-\x1f]{1,255}$", "PROJECT:USER"),
     "time": (r"^[1-9][0-9]{0,9}(us|ms|s|m|h|d)?$", "a time of HAProxy such as 6h"),
     "health_check": (
         # By these two a drain knows when HAProxy has noticed.
@@ -80,6 +85,8 @@ _RANGES = {
 _EXPECTED = {
     "boolean": "yes or no",
     "size": "a number of bytes such as 10737418240 or 10G",
+    "limit": "a number of bytes such as 10737418240 or 10G, or 0 for none",
+    "cron": "five fields of cron such as '*/30 * * * *'",
     "share": "a whole number from 1 or a percentage such as 25%",
     "address": "an IP address",
     "host": "a host name or an IP address",
@@ -97,6 +104,8 @@ _ENTRIES = {
     "datastores": "DATACENTER:DATASTORE or DATACENTER:DATASTORE:WEIGHT",
     "volumes": "a mount such as /on/the/host:/in/the/container:ro",
 }
+#: Minute, hour, day of the month, month, day of the week.
+_CRON = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
 _WORDS = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
 
 
@@ -153,9 +162,26 @@ def _unknown(key, schema):
     for name, reason in schema["refused"].items():
         if key == name or name.endswith("_") and key.startswith(name):
             return f"glance:{shown} is left out on purpose: {reason}."
-    near = difflib.get_close_matches(key, schema["defaults"], 1)
-    hint = f"did you mean {near[0]}?" if near else "pillar.example lists the keys that are."
-    return f"glance:{shown} is not known; {hint}"
+    near = _near(key, schema["defaults"])
+    if near:
+        return f"glance:{shown} is not known; did you mean {near}?"
+    return f"glance:{shown} is no variable of Glance, so leave it out; pillar.example lists all."
+
+
+def _near(key, names):
+    """
+    The name that a key is a typing error of. Kolla-Ansible's names differ in a word: the words of
+    other services (nova_api_port), which are no errors, are less alike than those with an error.
+    """
+    for name in difflib.get_close_matches(key, names, 3, 0.85):
+        words, others = key.split("_"), name.split("_")
+        if len(words) != len(others):
+            words, others = [key.replace("_", "")], [name.replace("_", "")]
+        least = 0.7 if len(words) > 1 else 0.95
+        pairs = zip(words, others, strict=True)
+        if all(difflib.SequenceMatcher(None, *pair).ratio() >= least for pair in pairs):
+            return name
+    return None
 
 
 def _left_out(key, value, schema):
@@ -259,6 +285,30 @@ def _size(value, _kind):
     text = value.strip() if isinstance(value, str) else f"{value:d}" if abs(value) < _HUGE else ""
     match = re.fullmatch(r"([0-9]{1,15})\s*([KMGT]?)(i?B)?", text, re.IGNORECASE)
     return int(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " ") or None if match else None
+
+
+def _limit(value, kind):
+    return 0 if isinstance(value, str) and value.strip() == "0" else _size(value, kind)
+
+
+def _cron(value, _kind):
+    fields = value.split() if isinstance(value, str) else [None]
+    good = len(fields) == len(_CRON) and all(map(_cron_field, fields, _CRON))
+    return " ".join(fields) if good or fields == [] else None
+
+
+def _cron_field(text, limits):
+    """Whether each part is *, a number or a range, with a step or without."""
+    for part in text.split(","):
+        match = re.fullmatch(r"(\*|([0-9]{1,2})(-([0-9]{1,2}))?)(/([0-9]{1,2}))?", part)
+        if not match or match[6] and (int(match[6]) < 1 or match[2] and not match[4]):
+            return False
+        numbers = [int(number) for number in (match[2], match[4]) if number]
+        if numbers != sorted(numbers) or any(
+            not limits[0] <= number <= limits[1] for number in numbers
+        ):
+            return False
+    return True
 
 
 def _share(value, _kind):
@@ -367,6 +417,8 @@ def _test(value, _kind):
 _COERCE = {
     "boolean": _boolean,
     "size": _size,
+    "limit": _limit,
+    "cron": _cron,
     "share": _share,
     "address": _address,
     "host": _host,

@@ -20,6 +20,8 @@ _OWN_MOUNTS = (
 )
 #: Volumes that the formula uses for something else than images.
 _OWN_VOLUMES = ("glance_work", "kolla_logs")
+#: Where distributions keep the CAs that they trust.
+_BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
 #: What production needs: key, what for.
 _PRODUCTION = (
     ("glance_database_address", "the server of the database"),
@@ -418,7 +420,7 @@ def _warnings(settings):
             "image's own CAs."
         )
     if settings["keystone"]:
-        found += _encryption(settings)
+        found += _encryption(settings) + _bundle(settings)
     if settings["enable_haproxy"] and not _given(settings, "glance_api_group"):
         found.append(
             f"glance:glance_api_group is not given, so {settings['minion_id']} is taken for the"
@@ -447,13 +449,30 @@ def _encryption(settings):
             " over the network unencrypted; https is what the OpenStack Security Guide asks"
             " (Check-Image-04)."
         ]
+    bundle, distro = settings["distribution_bundle"], settings["kolla_base_distro"]
     if settings["glance_ca_certificates"] and not settings["openstack_cacert"]:
         return [
             "glance:openstack_cacert is empty: glance_ca_certificates go into the CA bundle of the"
-            " container, which Python libraries use only if it is named there, such as"
-            " /etc/ssl/certs/ca-certificates.crt on Debian."
+            " container, which Python libraries use only if it is named there; in images of"
+            f" {distro} (glance:kolla_base_distro) it is {bundle}."
         ]
     return []
+
+
+def _bundle(settings):
+    """The bundle of one family of distributions is not there in images of the other."""
+    given, bundle = settings["openstack_cacert"], settings["distribution_bundle"]
+    distro = settings["kolla_base_distro"]
+    if (
+        given == bundle
+        or given not in _BUNDLES
+        or f"-{distro}" not in settings["glance_api_image_full"]
+    ):
+        return []
+    return [
+        f"glance:openstack_cacert is {given}, but in images of {distro}"
+        f" (glance:kolla_base_distro) the CA bundle is {bundle}."
+    ]
 
 
 _RULES = (

@@ -263,10 +263,11 @@ def data_absent(name):
                 f"The images lie in the folder {data}, which this formula does not delete: remove"
                 " it by hand and set glance:glance_remove_data to no."
             )
+        ours = (data, "glance_work", settings["glance_cache_volume"])
         volumes = [
             one
-            for one in (data, "glance_work", "glance_cache")
-            if __salt__["glance_engine.volume_exists"](one)
+            for one in ours
+            if not one.startswith("/") and __salt__["glance_engine.volume_exists"](one)
         ]
         if not volumes:
             ret["comment"] = "The data is gone."

@@ -534,10 +534,84 @@ def test_cephs_files_may_be_paths_on_the_host():
                 "glance_ca_certificates": {"own.crt": "-----BEGIN CERTIFICATE-----\n"},
             },
             "glance:openstack_cacert is empty: glance_ca_certificates go into the CA bundle of the"
-            " container, which Python libraries use only if it is named there, such as"
-            " /etc/ssl/certs/ca-certificates.crt on Debian.",
+            " container, which Python libraries use only if it is named there; in images of rocky"
+            " (glance:kolla_base_distro) it is /etc/pki/tls/certs/ca-bundle.crt.",
+        ),
+        (
+            {**PRODUCTION, "openstack_cacert": "/etc/ssl/certs/ca-certificates.crt"},
+            "glance:openstack_cacert is /etc/ssl/certs/ca-certificates.crt, but in images of rocky"
+            " (glance:kolla_base_distro) the CA bundle is /etc/pki/tls/certs/ca-bundle.crt.",
+        ),
+        (
+            {
+                **PRODUCTION,
+                "kolla_base_distro": "ubuntu",
+                "openstack_cacert": "/etc/pki/tls/certs/ca-bundle.crt",
+            },
+            "glance:openstack_cacert is /etc/pki/tls/certs/ca-bundle.crt, but in images of ubuntu"
+            " (glance:kolla_base_distro) the CA bundle is /etc/ssl/certs/ca-certificates.crt.",
         ),
     ],
 )
 def test_warnings(pillar, warning):
     assert warning in good(pillar)["warnings"]
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"openstack_cacert": "/etc/pki/tls/certs/ca-bundle.crt"},
+        {"openstack_cacert": "/etc/own.crt"},
+        # Nobody knows of which distribution it is.
+        {
+            "openstack_cacert": "/etc/ssl/certs/ca-certificates.crt",
+            "glance_api_image_full": "registry:5000/glance-api:mine",
+        },
+    ],
+)
+def test_a_bundle_that_may_be_there_is_not_warned_of(keys):
+    assert not [one for one in good({**PRODUCTION, **keys})["warnings"] if "CA bundle" in one]
+
+
+def test_a_container_without_health_checks_has_no_test():
+    keys = {"glance_api_healthcheck_test": ["CMD", "true"], "glance_api_enable_healthchecks": "no"}
+    assert good(keys)["glance_api_healthcheck_test"] == ["NONE"]
+    assert good({"enable_container_healthchecks": "no"})["glance_api_healthcheck_test"] == ["NONE"]
+
+
+@pytest.mark.parametrize("off", ["0", " 0 ", 0])
+def test_a_log_without_limit(off):
+    assert good({"glance_log_max_size": off})["glance_log_max_size"] == 0
+    assert good({"glance_log_max_size": "10M"})["glance_log_max_size"] == 10 * 1024**2
+
+
+@pytest.mark.parametrize(
+    ("cron", "good_one"),
+    [
+        ("*/30 * * * *", True),
+        ("0,30 4-6/2 1,15 1-12 0-7", True),
+        ("59 23 31 12 7", True),
+        ("60 * * * *", False),
+        ("* 24 * * *", False),
+        ("* * 0 * *", False),
+        ("* * 32 * *", False),
+        ("* * * 13 *", False),
+        ("* * * 0 *", False),
+        ("* * * * 8", False),
+        ("30-10 * * * *", False),
+        ("*/0 * * * *", False),
+        ("5/10 * * * *", False),
+        ("-5 * * * *", False),
+        ("1, * * * *", False),
+        ("* * * *", False),
+    ],
+)
+def test_fields_of_cron_are_in_their_range(cron, good_one):
+    settings, faults = settings_for({"glance_housekeeping_cron": cron})
+    if good_one:
+        assert (faults, settings["glance_housekeeping_cron"]) == ([], cron)
+    else:
+        assert faults == [
+            f"glance:glance_housekeeping_cron is {cron!r}; it must be five fields of cron such as"
+            " '*/30 * * * *'."
+        ]
