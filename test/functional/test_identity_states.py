@@ -7,6 +7,7 @@ pytestmark = pytest.mark.cluster
 STATE = "Glance is registered in Keystone"
 PRODUCTION = {
     "kolla_internal_vip_address": "127.0.0.1",
+    "enable_haproxy": "no",
     "api_interface_address": "127.0.0.1",
     "keystone_internal_url": "http://127.0.0.1:9",  # nothing listens there
     "database_password": "x",

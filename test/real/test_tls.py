@@ -42,6 +42,7 @@ def glance(deploy, keystone, keystone_url, authority):
         production=True,
         glance_keystone_register="yes",
         kolla_internal_vip_address=address,
+        enable_haproxy="no",
         kolla_enable_tls_internal="yes",
         keystone_internal_url=keystone_url,
         keystone_public_url=keystone_url,
