@@ -59,7 +59,7 @@ _DIMENSIONS = (
 )
 _CEPH_FILE = re.compile(r"[A-Za-z0-9_-]+(\.conf|\.client\.[A-Za-z0-9_.-]+\.keyring)")
 _CONFIG_JSON = ("command", "config_files", "permissions", "directories", "files")
-#: No value of Glance, its libraries or uWSGI begins so anywhere.
+#: No value of Glance, its libraries or uWSGI has these characters.
 _JINJA = re.compile(r"\{\{|\{%")
 _NO_JINJA = "has Jinja in it, which is not rendered here; write the value itself"
 #: As glance_configuration can write it.
