@@ -1,8 +1,8 @@
 """
 One-shot containers of the wanted image, with the wanted configuration and a deadline.
 
-They start as the service does (``kolla_start`` copies the configuration), but run something
-else: a script of the formula, or one of Kolla's own bootstrap commands.
+They start as the service does (``kolla_start`` copies the configuration), but run a
+script of the formula.
 """
 
 import json
