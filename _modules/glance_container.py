@@ -1,15 +1,14 @@
 """
 The glance-api container: what should run here, what does run here, and what follows.
 
-``wanted`` and ``decide`` are pure. ``facts`` and ``release_of`` read the engine. Replacing one
-container by another is the work of ``glance_replace``.
+``wanted`` and ``decide`` are pure, ``facts`` reads the engine. What is in an image is told by
+``glance_image``; replacing one container by another is the work of ``glance_replace``.
 """
 
 import hashlib
 import json
 import os
 import re
-import time
 
 from salt.exceptions import CommandExecutionError
 
@@ -19,7 +18,6 @@ NAME = "glance_api"
 ENDING = "_ending"  # end of the name of a container that was told to stop
 CONFIG_MOUNT = "/var/lib/kolla/config_files/"
 S3_CA_FILE_SINCE = "2024.1"  # before that, the library of S3 is told by the environment
-MEMORY = "glance_images.json"  # versions of Glance that were found in images
 SERVICE_LABEL, SERVICE = "glance.service", "api"
 
 # Labels on our containers; none of them is a secret.
@@ -42,7 +40,7 @@ def wanted(settings, image, config_digest):
     settings
         Result of ``glance_settings.get``.
     image
-        Result of :py:func:`release_of`: ``{"id", "release", "version"}``.
+        Result of ``glance_image.release_of``: ``{"id", "release", "version"}``.
     config_digest
         Digest of the configuration files.
 
@@ -163,7 +161,7 @@ def desired(settings, look=True):
 
     Returns ``(wanted, files)``; ``(None, None)`` when the image, or its release, is not known yet.
     """
-    image = release_of(settings["glance_api_image_full"], look)
+    image = __salt__["glance_image.release_of"](settings["glance_api_image_full"], look)
     if image is None:
         return None, None
     files = __salt__["glance_configuration.files"](settings, image["release"])
@@ -278,42 +276,6 @@ def changes(old_summary, new_summary):
     }
 
 
-def present_image(settings):
-    """
-    The image that the settings name, as ``glance_engine.image`` tells it; None when it is to be
-    pulled. Only looks.
-
-    settings
-        Result of ``glance_settings.get``.
-
-    Raises CommandExecutionError when it is missing and ``glance_image_pull`` is never.
-    """
-    reference = settings["glance_api_image_full"]
-    image = __salt__["glance_engine.image"](reference)
-    if not image and settings["glance_image_pull"] == "never":
-        raise CommandExecutionError(
-            f"The image {reference} is not on this host and glance:glance_image_pull is never:"
-            " load it ('docker load'), or set glance:glance_image_pull to missing."
-        )
-    return image
-
-
-def pull(settings):
-    """
-    Pull the image that the settings name, with their login for the registry.
-
-    settings
-        Result of ``glance_settings.get``.
-    """
-    user = settings["docker_registry_username"]
-    login = {"username": user, "password": settings["docker_registry_password"]} if user else None
-    reference, began = settings["glance_api_image_full"], time.monotonic()
-    __salt__["glance_progress.tell"]("pull", "begins", text=reference)
-    image = __salt__["glance_engine.pull"](reference, settings["docker_client_timeout"], login)
-    __salt__["glance_progress.tell"]("pull", "ends", round(time.monotonic() - began, 1), reference)
-    return image
-
-
 def facts():
     """
     What runs on this minion.
@@ -378,50 +340,6 @@ def execute(command, user="root"):
             f"No glance-api container runs on this minion (it is {now['state']}): apply glance."
         )
     return __salt__["glance_engine.execute"](now["name"], command, user)
-
-
-def release_of(reference, look_inside=True):
-    """
-    The OpenStack release in a local image, found in the image itself, not in its tag.
-
-    reference
-        Name or id of an image that the engine has.
-    look_inside
-        Whether a one-shot container may be started when the answer is not known yet; False for
-        callers that may only read.
-
-    Returns ``{"id", "release", "version"}``; None when the image is not here, or not known yet.
-    Raises CommandExecutionError when the image holds no supported Glance.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' glance_container.release_of quay.io/openstack.kolla/glance-api:2026.2-debian-trixie
-    """
-    image = __salt__["glance_engine.image"](reference)
-    if image is None:
-        return None
-    for one in __salt__["glance_engine.containers"](SERVICE_LABEL, SERVICE):
-        if one["image"] == image["id"]:
-            labels = one["labels"]
-            return {
-                "id": image["id"],
-                "release": labels[RELEASE_LABEL],
-                "version": labels[VERSION_LABEL],
-            }
-    known = __salt__["glance_memory.recall"](MEMORY)
-    if image["id"] not in known:
-        if not look_inside:
-            return None
-        known[image["id"]] = _look_inside(reference)
-        __salt__["glance_memory.keep"](MEMORY, known)
-    version = known[image["id"]]
-    return {
-        "id": image["id"],
-        "release": __salt__["glance_releases.release"](version),
-        "version": version,
-    }
 
 
 def is_ending(name):
@@ -523,35 +441,3 @@ def _dimensions(dimensions):
         for name, val in sorted(dimensions.get("ulimits", {}).items())
     ]
     return arguments
-
-
-def _look_inside(reference):
-    script = __salt__["cp.cache_file"](
-        "salt://glance/files/release.py", saltenv=__opts__.get("saltenv") or "base"
-    )
-    if not script:
-        raise CommandExecutionError(
-            "salt://glance/files/release.py is not on the file server: serve the whole formula."
-        )
-    run = __salt__["glance_engine.run_once"](
-        "release",
-        {
-            "image": reference,
-            "command": ["python3", "/release.py"],
-            "entrypoint": [],
-            "user": "root",  # the file that Salt cached may be root's alone
-            "network_mode": "none",
-            "volumes": [f"{script}:/release.py:ro"],
-        },
-        60,
-    )
-    try:
-        version = json.loads(run["output"].strip().splitlines()[-1])["glance"]
-    except (ValueError, IndexError, KeyError):
-        version = None
-    if not version:
-        raise CommandExecutionError(
-            f"The image {reference} holds no Glance that can be found: set glance:glance_tag or"
-            " glance:glance_api_image_full to a Kolla glance-api image."
-        )
-    return version

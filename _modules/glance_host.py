@@ -183,7 +183,7 @@ def _look(found, schema, look):
     want, _ = __salt__["glance_container.desired"](settings, look=look)
     if want is None:
         return
-    image = __salt__["glance_container.release_of"](settings["glance_api_image_full"], False)
+    image = __salt__["glance_image.release_of"](settings["glance_api_image_full"], False)
     found["wanted"].update(
         release=image["release"],
         version=image["version"],
@@ -230,13 +230,13 @@ def _dry_run(found, saltenv):
 
 
 def _image(settings):
-    here = __salt__["glance_container.present_image"](settings)
+    here = __salt__["glance_image.here"](settings)
     if settings["glance_image_pull"] == "always" or not here:
-        __salt__["glance_container.pull"](settings)
+        __salt__["glance_image.pull"](settings)
     refusal = __salt__["glance_container.refusal"](
         __salt__["glance_engine.containers"](),
         __salt__["glance_container.is_foreign"](),
-        __salt__["glance_container.release_of"](settings["glance_api_image_full"])["release"],
+        __salt__["glance_image.release_of"](settings["glance_api_image_full"])["release"],
     )
     if refusal:
         raise CommandExecutionError(refusal)

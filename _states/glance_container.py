@@ -56,7 +56,7 @@ def image_present(name, any_release=False):
         reference, pull = settings["glance_api_image_full"], settings["glance_image_pull"]
         if __salt__["glance_container.is_foreign"]():
             raise CommandExecutionError(__salt__["glance_container.refusal"]([], True, None))
-        before = __salt__["glance_container.present_image"](settings)
+        before = __salt__["glance_image.here"](settings)
         if __opts__["test"]:
             if not before:
                 ret["result"] = None
@@ -64,12 +64,12 @@ def image_present(name, any_release=False):
                 ret["comment"] = f"The image {reference} would have been pulled."
                 return ret
         elif pull == "always" or not before:
-            after = __salt__["glance_container.pull"](settings)
+            after = __salt__["glance_image.pull"](settings)
             if not before or before["id"] != after["id"]:
                 ret["changes"] = {
                     reference: {"old": before["id"] if before else None, "new": after["id"]}
                 }
-        found = __salt__["glance_container.release_of"](reference, look_inside=not __opts__["test"])
+        found = __salt__["glance_image.release_of"](reference, look_inside=not __opts__["test"])
         ret["comment"] = f"The image {reference} is on this host."
         if found:
             ret["comment"] = (

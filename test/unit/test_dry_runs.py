@@ -68,9 +68,9 @@ class World:
             "glance_container.serves": lambda spec: spec == self.ours[0]["labels"]["glance.spec"],
             "glance_container.facts": lambda: {"database": None},
             "glance_container.is_foreign": lambda: False,
-            "glance_container.present_image": lambda settings: self.image,
+            "glance_image.here": lambda settings: self.image,
             "glance_container.refusal": lambda *_: None,
-            "glance_container.release_of": lambda *_, **__: {
+            "glance_image.release_of": lambda *_, **__: {
                 "release": "2026.2",
                 "version": "33.0.0",
             },
@@ -82,7 +82,7 @@ class World:
             "glance_schema.checked": lambda: "checked",
             "glance_sharing.seen_inside": lambda settings, pid: False,
             "file.directory_exists": lambda path: True,
-            "glance_container.pull": self.act("pull", {"id": "sha256:2"}),
+            "glance_image.pull": self.act("pull", {"id": "sha256:2"}),
             "glance_replace.run": self.act("replace", report),
             "glance_replace.stop_all": self.act("stop", []),
             "glance_engine.remove_volume": self.act("remove volume"),

@@ -3,8 +3,8 @@
 import pytest
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
-import glance_container
 import glance_host
+import glance_image
 
 pytestmark = pytest.mark.cluster
 
@@ -56,7 +56,7 @@ class Host:
             "glance_container.facts": lambda: self.now,
             "glance_container.is_ending": lambda name: name.endswith("_ending"),
             "glance_container.desired": lambda settings, look=True: (WANT, {}),
-            "glance_container.release_of": lambda *_: {
+            "glance_image.release_of": lambda *_: {
                 "id": "sha256:1",
                 "release": "2026.2",
                 "version": "33.0.0",
@@ -65,8 +65,8 @@ class Host:
             "glance_container.is_foreign": lambda: False,
             "glance_container.refusal": lambda *_: None,
             "glance_container.serves": lambda spec: self.now.get("spec") == spec,
-            "glance_container.present_image": glance_container.present_image,
-            "glance_container.pull": lambda settings: self.called.append("pull"),
+            "glance_image.here": glance_image.here,
+            "glance_image.pull": lambda settings: self.called.append("pull"),
             "glance_engine.containers": lambda: self.ours,
             "glance_engine.image": lambda reference: {"id": "sha256:1"},
             "glance_api.drained_by": lambda pid: None,
@@ -86,7 +86,7 @@ class Host:
 @pytest.fixture
 def host(monkeypatch):
     made = Host()
-    for module in (glance_host, glance_container):
+    for module in (glance_host, glance_image):
         monkeypatch.setattr(module, "__salt__", made.functions, raising=False)
     monkeypatch.setattr(glance_host, "__context__", {}, raising=False)
     reached = lambda *where: made.called.append(("reach", *where[:2]))  # noqa: E731

@@ -194,9 +194,9 @@ def test_another_release_is_for_the_upgrade_alone(any_release):
         "glance_settings.get": lambda: settings,
         "glance_backend.elsewhere": lambda settings: "",
         "glance_container.is_foreign": lambda: False,
-        "glance_container.present_image": lambda settings: {"id": "sha256:1"},
+        "glance_image.here": lambda settings: {"id": "sha256:1"},
         "glance_engine.containers": lambda: [],
-        "glance_container.release_of": lambda reference, look_inside: {
+        "glance_image.release_of": lambda reference, look_inside: {
             "release": "2026.2",
             "version": "33.0.0",
         },
