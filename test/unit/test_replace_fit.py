@@ -6,6 +6,7 @@ from salt.exceptions import CommandExecutionError
 import glance_http
 import glance_newcomer
 import glance_replace
+import glance_retire
 import glance_steering
 from support.model_host import functions_of
 
@@ -123,3 +124,12 @@ def test_the_cpu_is_left_to_the_other_only_where_that_can_be_taken_back(
     monkeypatch.setattr(glance_newcomer, "__salt__", loaded, raising=False)
     glance_newcomer.create(SETTINGS, want, {}, beside)
     assert made == [spec]
+
+
+@pytest.mark.parametrize(
+    ("graceful", "cut", "seconds"),
+    [(60, [], 60), (60, ["2 transfers"], 80), (300, [], 300), (300, ["2 transfers"], 300)],
+)
+def test_only_what_still_works_gets_the_time_in_which_uwsgi_ends_requests(graceful, cut, seconds):
+    settings = {"docker_graceful_timeout": graceful}
+    assert glance_retire.time_to_stop(settings, cut) == seconds
