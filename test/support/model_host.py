@@ -100,6 +100,7 @@ class Host:
         self, folder, behaviours, policy="unless-stopped", strategy="auto", addresses=None
     ):
         self.clock, self.behaviours = Clock(self), behaviours
+        self.unshared = None  # why the listener's address cannot be shared
         self.unfit = None  # why the old container must not serve with the present schema
         self.database_back = 0.0  # the moment from which on the database is there
         self.keystone_away = False  # what serves goes on, but no check can log in
@@ -395,7 +396,7 @@ class Host:
         return True
 
     def _unsupported(self, pids, address, port):
-        return None if self._listeners(pids, address, port) else "It does not listen."
+        return self.unshared if self._listeners(pids, address, port) else "It does not listen."
 
     def _probe_once(self, settings, probe=True):
         self._look()

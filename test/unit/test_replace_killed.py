@@ -72,6 +72,14 @@ def is_whole(host, spec):
     assert os.listdir(host.settings["snapshot_dir"]) == [spec]
 
 
+@pytest.mark.parametrize("behaviour", ["good", "exits", "shallow"])
+def test_after_a_hand_over_the_kernel_decides_by_itself_again(host_with, behaviour):
+    host = host_with({"new": behaviour})
+    run(host, "new")
+    assert "deep check" in host.events
+    assert (host.order, host.probes) == ({}, {})
+
+
 @pytest.mark.parametrize("policy", ["unless-stopped", "always", "no"])
 @pytest.mark.parametrize("target", ["new", "old", "other"])
 def test_hand_over_killed_at_every_step(host_with, target, policy):
@@ -252,6 +260,27 @@ def test_drain_goes_back_to_the_old_container(host_with, behaviour):
     host.settings["glance_min_healthy_time"] = 10
     assert "was started again and serves" in run(host, "new")
     is_whole(host, "old")
+
+
+UNSHARED = "The listener on 10.0.0.5:9292 was opened without SO_REUSEPORT."
+ALONE = {"glance-api-uwsgi.ini": {"text": "[uwsgi]\nreuse-port = false\n"}}
+
+
+@pytest.mark.parametrize(("unshared", "files"), [(UNSHARED, {}), (None, ALONE)])
+def test_where_the_address_cannot_be_shared_it_is_drained_first_or_refused(
+    host_with, unshared, files
+):
+    host = host_with()
+    host.unshared = unshared
+    host.settings["glance_replace_strategy"], before = "handover", list(host.events)
+    with pytest.raises(CommandExecutionError, match="cannot work: .*(SO_REUSEPORT|reuse-port)"):
+        glance_replace.run(host.settings_for("new"), host.want("new"), files)
+    assert host.events == before
+    host.settings["glance_replace_strategy"] = "auto"
+    report = glance_replace.run(host.settings_for("new"), host.want("new"), files)
+    assert report["how"] == "drain"
+    assert report["why"].startswith(unshared or "With glance-api-uwsgi.ini")
+    is_whole(host, "new")
 
 
 @pytest.mark.parametrize("strategy", ["drain", "auto"])
