@@ -262,6 +262,22 @@ def test_drain_goes_back_to_the_old_container(host_with, behaviour):
     is_whole(host, "old")
 
 
+def test_drain_tells_the_load_balancer_before_it_waits_and_after_it_serves(host_with):
+    host = host_with(strategy="drain")
+    host.events.clear()
+    assert run(host, "new") == "ended"
+    steps = [
+        "drain at the load balancer",
+        "wait until idle",
+        "stop glance_api_old_ending",
+        "start glance_api_new",
+        "check of all stores",
+        "back into rotation",
+    ]
+    assert [one for one in host.events if one in steps] == steps
+    assert host.events.index("drain") < host.events.index("wait until idle")
+
+
 UNSHARED = "The listener on 10.0.0.5:9292 was opened without SO_REUSEPORT."
 ALONE = {"glance-api-uwsgi.ini": {"text": "[uwsgi]\nreuse-port = false\n"}}
 
