@@ -30,6 +30,7 @@ CHECK_TAG = "glance-formula-check"
 CHECK_MAX_AGE = 600
 # Seconds that the removal of the check image gets after a failure.
 CLEANUP_TIMEOUT = 5
+POLL = 0.5  # seconds between two questions to a load balancer
 # Seconds for each answer when all stores are looked at; some drivers try again for a minute.
 STORE_TIMEOUT = 20
 READ_ONLY_STORES = ("http",)
@@ -67,6 +68,29 @@ def deep(settings, probe=False, timeout=30, stores=None):
     for store in stores or [None]:
         _round_trip(settings, store, formats, steps, probe, timeout)
     return {"seconds": round(time.monotonic() - began, 3), "steps": steps}
+
+
+def as_users(settings):
+    """
+    Prove that images go up and come back by the address that users take.
+
+    That is the load balancer's (``glance_internal_endpoint``) where there is one, else this node's
+    own. A load balancer that has seen every host down gets the time that its own checks need to
+    see one come back.
+
+    settings
+        Result of ``glance_settings.get``.
+
+    Returns ``{"where", "seconds"}``. Raises CommandExecutionError.
+    """
+    where, began = settings["self_url"], time.monotonic()
+    if settings["enable_haproxy"] and settings["glance_internal_endpoint"]:
+        where = settings["glance_internal_endpoint"]
+    there = __salt__["glance_http.at"](settings, where)
+    if where != settings["self_url"]:
+        _await_balancer(there, began + __salt__["glance_haproxy.notice"](settings))
+    deep(there)
+    return {"where": where, "seconds": time.monotonic() - began}
 
 
 def stores(settings, names=None, probe=False):
@@ -163,6 +187,20 @@ def _others(settings):
         for one in settings["stores"]
         if one["type"] not in READ_ONLY_STORES and one["name"] != settings["default_store"]
     ]
+
+
+def _await_balancer(settings, deadline):
+    """Wait until a load balancer has a host that answers its health check."""
+    while True:
+        try:
+            __salt__["glance_http.request"](
+                settings, "health check", "GET", "/healthcheck", login=False
+            )
+            return
+        except CommandExecutionError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(POLL)
 
 
 def _call(settings, step, method, path, expect, probe, timeout, **more):

@@ -34,21 +34,24 @@ def __virtual__():
     return __virtualname__
 
 
-def facts(schema=False, changes=False, look=False, saltenv="base"):
+def facts(schema=None, changes=False, look=False, prove=False, saltenv="base"):
     """
     What this host runs, and what its pillar wants. Looks only.
 
     schema
-        Whether the database is looked at, too (a one-shot container, some seconds).
+        Minion id of the host that looks at the database, too (a one-shot container, some seconds).
     changes
         Whether ``state.apply glance test=True`` is asked what it would change.
     look
         Whether a new image may be asked for its release (a one-shot container, once).
+    prove
+        Whether a new configuration is proved in its image (a one-shot container, once).
     saltenv
         Environment of the SLS.
 
     Returns ``{"settings", "faults", "runs_api", "running", "others", "wanted", "change", "would",
-    "drained_by", "schema", "sharing"}``; ``faults`` are sentences. Without secrets.
+    "drained_by", "schema", "sharing", "proved"}``; ``faults`` are sentences, ``proved`` tells
+    whether the image accepts the configuration. Without secrets.
 
     CLI Example:
 
@@ -58,7 +61,7 @@ def facts(schema=False, changes=False, look=False, saltenv="base"):
     """
     found = unknown()
     try:
-        _look(found, schema, look)
+        _look(found, schema, look, prove)
         if changes:
             _dry_run(found, saltenv)
     except SaltInvocationError as err:
@@ -85,6 +88,7 @@ def unknown():
         "drained_by": None,
         "schema": None,
         "sharing": None,
+        "proved": False,
     }
 
 
@@ -151,7 +155,7 @@ def shares_images():
 # --------------------------------------------------------------------------- facts
 
 
-def _look(found, schema, look):
+def _look(found, schema, look, prove):
     settings = __salt__["glance_settings.get"]()
     found["settings"] = {key: settings[key] for key in SETTINGS}
     found["runs_api"] = settings["runs_api"]
@@ -192,8 +196,12 @@ def _look(found, schema, look):
     verdict = __salt__["glance_container.decide"](ours, want["hash"], want["policy"])
     left = sum(__salt__["glance_leftovers.find"](settings).values(), [])
     found["change"] = bool(verdict["do"] != "nothing" or left or not found["running"]["serves"])
-    if schema:
+    if schema == settings["minion_id"] and not found["faults"]:
         found["schema"] = __salt__["glance_schema.facts"](settings, want)
+    if prove and found["runs_api"] and found["change"] and not found["faults"]:
+        if not __salt__["glance_container.serves"](want["hash"]):
+            __salt__["glance_proof.run"](settings, want)
+        found["proved"] = True
 
 
 def _serves(settings, now):

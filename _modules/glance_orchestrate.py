@@ -90,7 +90,7 @@ def confirm(mode, group=None, saltenv="base"):
     orchestration.
     """
     try:
-        facts = _gather(mode, _group(group), True, saltenv)
+        facts = _gather(mode, _group(group), True, saltenv, look=False)
         problem = __salt__["glance_upgrade.contract_refusal"](facts)
     except (CommandExecutionError, SaltInvocationError, SaltClientError) as err:
         problem = str(err)
@@ -171,20 +171,20 @@ def _names(group):
 # --------------------------------------------------------------------------- what they run
 
 
-def _gather(mode, hosts, test, saltenv, again=False):
+def _gather(mode, hosts, test, saltenv, again=False, look=True):
+    """What all hosts say; without ``look`` nobody takes over new modules or asks the database."""
+    deploy = mode == "deploy"
+    kwarg = {"saltenv": saltenv, "changes": deploy, "look": not deploy}
+    if look and not deploy:
+        kwarg.update(schema=hosts[0], prove=True)
     with salt.client.get_local_client(mopts=dict(__opts__)) as client:
         alive = _wait_for_work(client, hosts, test)
-        if alive:
+        if look and alive:
             arguments = [[*given, f"saltenv={saltenv}"] for given in SYNC.values()]
             arguments[-1] = SYNC["saltutil.refresh_pillar"]
             _ask(client, alive, list(SYNC), arguments)
-        deploy = mode == "deploy"
-        kwarg = {"saltenv": saltenv, "changes": deploy, "look": not deploy}
         told = _ask(client, alive, "glance_host.facts", kwarg=kwarg)
-        found = [_host(host, host in alive, told.get(host)) for host in hosts]
-        if not deploy and alive[:1] == hosts[:1] and not found[0]["faults"]:
-            first = _ask(client, hosts[:1], "glance_host.facts", kwarg={"schema": True})
-            found[0] = _host(hosts[0], True, first.get(hosts[0]))
+    found = [_host(host, host in alive, told.get(host)) for host in hosts]
     return {
         "mode": mode,
         "settings": found[0]["settings"],

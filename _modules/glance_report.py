@@ -9,7 +9,8 @@ __virtualname__ = "glance_report"
 
 NOT_RUN = "One or more requisite failed"
 #: Phases whose steps change a host; all other steps belong to the whole group.
-HOST_PHASES = ("host", "stop", "start")
+HOST_PHASES = ("host", "stop")
+BACK = "start_old"  # the phase that makes good what "stop" has done, after a failure
 LONGEST = 600  # characters of a reason
 
 
@@ -31,8 +32,13 @@ def announce(plan, mode):
     if plan["nothing"]:
         return [plan["summary"]]
     lines = [f"The {mode} would go like this: {plan['summary']}"]
-    lines += [f"  {number}. {step['id']}" for number, step in enumerate(plan["steps"], 1)]
+    lines += [f"  {line}" for line in plan.get("hosts", [])]
+    lines += [f"  {number}. {_shown(step)}" for number, step in enumerate(plan["steps"], 1)]
     return [*lines, *([plan["pause"]] if plan["pause"] else [])]
+
+
+def _shown(step):
+    return step["id"] + (" (only after a failure)" if step.get("onfail") else "")
 
 
 def make(plan, mode, hosts, results):
@@ -53,24 +59,27 @@ def make(plan, mode, hosts, results):
     """
     if plan["nothing"]:
         return {"ok": True, "lines": [plan["summary"]]}
-    done, failed, planned = [], [], {}
+    done, failed, planned, back = [], [], {}, {}
     for step in plan["steps"]:
         outcome = _outcome(results.get(step["id"]))
         if step["phase"] in HOST_PHASES:
             for host in step["hosts"]:
                 planned.setdefault(host, []).append(_of_host(outcome, host))
+        elif step["phase"] == BACK and outcome["state"] != "untouched":
+            for host in step["hosts"]:
+                back[host] = "as before" if _of_host(outcome, host) == "done" else "failed"
         if outcome["state"] == "failed":
             failed.append((step, outcome))
         elif outcome["state"] == "done":
             done.append((step, outcome))
     ok = not failed and len(done) == len([one for one in plan["steps"] if not one.get("onfail")])
-    words = {host: _word(planned.get(host)) for host in hosts}
+    words = {host: back.get(host) or _word(planned.get(host)) for host in hosts}
     total = sum(outcome["seconds"] for _, outcome in [*done, *failed])
     lines = [_headline(plan, mode, ok, failed, total)]
     lines += _hosts(words)
     lines += _outage(plan, results)
     lines.append("Seconds of each step:")
-    for step, outcome in [*done, *failed]:
+    for step, outcome in sorted([*done, *failed], key=lambda one: plan["steps"].index(one[0])):
         lines.append(f"  {outcome['seconds']:8.1f}  {step['id']}")
         lines += [f"            {line}" for line in outcome["said"]]
     if ok and plan["pause"]:
@@ -135,9 +144,7 @@ def _word(states):
         return "unchanged"
     if "failed" in states:
         return "failed"
-    if set(states) == {"done"}:
-        return "done"
-    return "untouched" if set(states) == {"untouched"} else "begun"
+    return states[0] if len(set(states)) == 1 else "begun"
 
 
 def _headline(plan, mode, ok, failed, total):
@@ -151,7 +158,7 @@ def _headline(plan, mode, ok, failed, total):
 
 def _hosts(words):
     lines = []
-    for word in ("done", "failed", "begun", "untouched", "unchanged"):
+    for word in ("done", "failed", "begun", "as before", "untouched", "unchanged"):
         names = [host for host, one in words.items() if one == word]
         if names:
             lines.append(f"  {word}: {', '.join(names)}")
@@ -163,12 +170,15 @@ def _outage(plan, results):
     marks = {}
     for step in plan["steps"]:
         result = results.get(step["id"])
-        if step.get("outage") and _outcome(result)["state"] == "done":
-            end = step["outage"] == "ends"
-            marks[step["outage"]] = result["start"] + (result["seconds"] if end else 0)
+        state = _outcome(result)["state"]
+        if step.get("outage") == "begins" and state != "untouched":
+            marks["begins"] = result["start"]
+        elif step.get("outage") == "ends" and state == "done":
+            marks["ends"] = result["start"] + result["seconds"]
     if len(marks) < 2:
         return []
-    return [f"The API was down for {(marks['ends'] - marks['begins']) % 86400:.1f} s."]
+    seconds = (marks["ends"] - marks["begins"]) % 86400
+    return [f"The API was down for {seconds:.1f} s at most."]
 
 
 def _short(text):

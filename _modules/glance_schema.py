@@ -70,6 +70,16 @@ def checked():
     return __context__.get("glance_schema.position", "")
 
 
+def skip():
+    """
+    Note for :py:func:`checked` that this run does not look, since an upgrade has just done so.
+
+    Returns the sentence for the state that would have looked.
+    """
+    __context__["glance_schema.position"] = "checked by the upgrade"
+    return "The upgrade has looked at the schema before it came to this host."
+
+
 def serves(found):
     """
     Whether an image may serve with the schema that it has found. Pure.
@@ -233,16 +243,30 @@ def load_metadefs(settings, want):
     want
         Result of ``glance_container.wanted``.
 
-    Raises CommandExecutionError when some are missing afterwards.
+    Returns ``{"loaded": namespaces, "seconds"}``. Raises CommandExecutionError when some are
+    missing afterwards.
     """
-    result = _work(settings, want, LOAD_METADEFS)
-    missing = look(settings, want)["metadefs_missing"]
-    if result["rc"] or missing:
-        tail = " | ".join(result["output"].strip().splitlines()[-3:])
+    files = __salt__["glance_configuration.files"](settings, want["labels"]["glance.release"])
+    files = __salt__["glance_oneshot.with_scripts"](
+        files, ["schema_pending.py", "schema.py", "schema_change.py", "schema_metadefs.py"]
+    )
+    result = __salt__["glance_oneshot.run"](
+        "schema",
+        settings,
+        want,
+        files,
+        BOOTSTRAP_TIMEOUT,
+        data=settings["database_kind"] == "sqlite",
+    )
+    answer = __salt__["glance_oneshot.answer"](result, "load the metadata definitions")
+    problem = answer.get("error")
+    if answer.get("missing"):
+        problem = f"{', '.join(answer['missing'])} are missing afterwards"
+    if problem:
         raise CommandExecutionError(
-            "The metadata definitions were not loaded completely: the command ended with code"
-            f" {result['rc']}, and {', '.join(missing) or 'none'} are missing: {tail}"
+            f"The metadata definitions were not loaded completely: {problem.rstrip('.')}."
         )
+    return {"loaded": answer["loaded"], "seconds": result["seconds"]}
 
 
 def refusal(found, database, in_use, move_allowed, labels):

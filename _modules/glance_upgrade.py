@@ -28,12 +28,12 @@ def plan(facts, parts=None):
 
     Returns ``refusals`` (one sentence each; then there are no steps), ``nothing`` (all is done),
     ``method`` (``rolling`` or ``legacy``), ``summary``, ``pause`` (why the plan ends early, or
-    None) and ``steps``.
+    None), ``hosts`` (what each would change, one line a host) and ``steps``.
     """
     parts = __salt__ if parts is None else parts
     how = method(facts)
     refusals = parts["glance_upgrade_rules.refusals"](facts, how)
-    found = {"method": how, "refusals": refusals, "pause": None, "steps": []}
+    found = {"method": how, "refusals": refusals, "pause": None, "hosts": [], "steps": []}
     if refusals:
         return {**found, "nothing": False, "summary": "Nothing was touched."}
     release = wanted_release(facts)
@@ -47,7 +47,8 @@ def plan(facts, parts=None):
     )  # fmt: skip
     if pause and not steps:
         summary = f"{summary} {pause}"
-    return {**found, "pause": pause, "steps": steps, "nothing": not steps, "summary": summary}
+    found.update(hosts=foreseen(facts), steps=steps, pause=pause, summary=summary)
+    return {**found, "nothing": not steps}
 
 
 def method(facts):
@@ -103,6 +104,33 @@ def waves(hosts, max_unavailable):
     for some in (out, serving):
         found += [some[at : at + size] for at in range(0, len(some), size)]
     return [[one["id"] for one in wave] for wave in found]
+
+
+def foreseen(facts):
+    """
+    What each host would change, one line each in the order of the group.
+
+    facts
+        As for :func:`plan`.
+    """
+    reference = facts["settings"]["glance_api_image_full"]
+    new = f"Glance {wanted_release(facts)} ({reference})"
+    return [f"{one['id']}: {_change(one, new)}" for one in facts["hosts"]]
+
+
+def _change(host, new):
+    now, wanted = host["running"], host["wanted"]
+    if not host["runs_api"]:
+        return "its container is removed" if now or host["others"] else "runs no API"
+    if not host["change"]:
+        return f"runs {new} as wanted"
+    if not now:
+        return f"{new} is started"
+    if now["image_id"] != wanted["image_id"]:
+        return f"Glance {now['release']} is replaced by {new}"
+    if now["hash"] != wanted["hash"]:
+        return f"{new} is replaced by one with another configuration"
+    return f"what an earlier run left is finished with {new}"
 
 
 def contract_refusal(facts):
@@ -181,7 +209,7 @@ def _legacy(facts, release):
     if stop:
         ids = [one["id"] for one in work]
         again = _state("start_old", stop, f"What was stopped is started again on {_names(stop)}")
-        work.append({**again, "onfail": ids})
+        work.append({**again, "onfail": ids, "outage": "ends"})
     if start:
         work.append({**_host(start, f"Glance {release} is in charge on {_names(start)}"),
                      "outage": "ends"})  # fmt: skip
@@ -198,15 +226,15 @@ def _before(facts, todo):
     """What touches no service: images, proof, backup."""
     ids = [one["id"] for one in todo if one["runs_api"]]
     first, pull = facts["hosts"][0]["id"], facts["settings"]["glance_image_pull"]
-    missing = [
-        one["id"] for one in todo if pull == "always" or one["wanted"]["image_id"] is None
-    ]
+    missing = [one["id"] for one in todo if pull == "always" or one["wanted"]["image_id"] is None]
     steps = []
     if missing:
         steps.append(_state("pull", missing, f"The image is on {_names(missing)}"))
-    if ids:
-        sentence = f"The image accepts the configuration of {_names(ids)}"
-        steps.append(_state("precheck", ids, sentence))
+    # Where the image was not there yet, the plan could not have it proved.
+    unproved = [one["id"] for one in todo if one["runs_api"] and not one["proved"]]
+    if unproved:
+        sentence = f"The image accepts the configuration of {_names(unproved)}"
+        steps.append(_state("precheck", unproved, sentence))
     release = wanted_release(facts)
     # On the way the database is not saved again unless its schema is to change once more.
     begins = ids and all(_release(one) != release and not _is_out(one) for one in _api(facts))

@@ -11,7 +11,7 @@ def __virtual__():
     return __virtualname__
 
 
-def database_present(name):
+def database_present(name, by_upgrade=False):
     """
     Make sure that the database and its user exist in MariaDB or MySQL.
 
@@ -20,6 +20,8 @@ def database_present(name):
 
     name
         What the state is called in the output.
+    by_upgrade
+        Whether an upgrade has worked on this database right before, so that it is there.
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     try:
@@ -32,6 +34,8 @@ def database_present(name):
             ret["comment"] = "SQLite needs no database server."
         elif settings["use_preconfigured_databases"]:
             ret["comment"] = "The database is preconfigured (use_preconfigured_databases)."
+        elif by_upgrade:
+            ret["comment"] = "The upgrade has used this database before it came to this host."
         elif settings["schema_host"] != settings["minion_id"]:
             ret["comment"] = f"The database is the work of {settings['schema_host']}."
         elif want and __salt__["glance_container.serves"](want["hash"]):
@@ -52,7 +56,7 @@ def database_present(name):
     return ret
 
 
-def bootstrapped(name):
+def bootstrapped(name, by_upgrade=False):
     """
     Make sure that the database holds the schema of the image; only an empty one is ever changed.
 
@@ -63,12 +67,17 @@ def bootstrapped(name):
 
     name
         What the state is called in the output.
+    by_upgrade
+        Whether an upgrade has brought this schema to the release of the image right before.
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     try:
         settings = __salt__["glance_settings.get"]()
         ret["comment"] = __salt__["glance_backend.elsewhere"](settings)
         if ret["comment"]:
+            return ret
+        if by_upgrade:
+            ret["comment"] = __salt__["glance_schema.skip"]()
             return ret
         want, _ = __salt__["glance_container.desired"](settings, look=not __opts__["test"])
         database, first = settings["database_identity"], settings["schema_host"]

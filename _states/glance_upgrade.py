@@ -116,17 +116,19 @@ def metadefs_loaded(name):
         database = settings["database_identity"]
         if want is None:
             return _unknown(ret, database, "loaded")
-        missing = __salt__["glance_schema.look"](settings, want)["metadefs_missing"]
-        if not missing:
-            ret["comment"] = "All metadata definitions of the image are there."
-            return ret
-        ret["changes"] = {one: {"old": None, "new": "loaded"} for one in missing}
         if __opts__["test"]:
-            ret["result"] = None
-            ret["comment"] = "Metadata definitions would have been loaded."
-            return ret
-        _told("metadefs", __salt__["glance_schema.load_metadefs"], settings, want)
-        ret["comment"] = f"{len(missing)} namespaces of metadata definitions were loaded."
+            missing = __salt__["glance_schema.look"](settings, want)["metadefs_missing"]
+            verb, took = "would have been loaded", ""
+            ret["result"] = None if missing else True
+        else:
+            made = _told("metadefs", __salt__["glance_schema.load_metadefs"], settings, want)
+            missing, verb = made["loaded"], "were loaded"
+            took = f" It took {made['seconds']} seconds."
+        ret["changes"] = {one: {"old": None, "new": "loaded"} for one in missing}
+        ret["comment"] = "All metadata definitions of the image are there."
+        if missing:
+            ret["comment"] = f"{len(missing)} namespaces of metadata definitions {verb}."
+        ret["comment"] += took
     except (CommandExecutionError, SaltInvocationError) as err:
         ret.update(result=False, changes={}, comment=str(err))
     return ret
@@ -148,10 +150,11 @@ def verified(name):
         if __opts__["test"]:
             ret["comment"] = "An image would have been uploaded, downloaded and compared."
             return ret
-        balanced = settings["enable_haproxy"] and settings["glance_internal_endpoint"]
-        where = balanced or settings["self_url"]
-        __salt__["glance_api.deep_check"](__salt__["glance_http.at"](settings, where))
-        ret["comment"] = f"An image went up to {where} and came back unchanged."
+        checked = __salt__["glance_check.as_users"](settings)
+        ret["comment"] = (
+            f"An image went up to {checked['where']} and came back unchanged. It took"
+            f" {checked['seconds']:.1f} seconds."
+        )
     except (CommandExecutionError, SaltInvocationError) as err:
         ret.update(result=False, comment=str(err))
     return ret
@@ -169,9 +172,11 @@ def _phase(name, step):
         made = _told(step, __salt__["glance_schema_phases.change"], settings, want, step)
         before, after = ", ".join(made["before"]), ", ".join(made["after"])
         ret["comment"] = f"The schema in {database} is {done} already ({after})."
+        sentence = sentence.format(database)
         if before != after or made["repaired"]:
             ret["changes"] = {database: {"old": before, "new": after}}
-            ret["comment"] = f"{sentence.format(database)} It took {made['seconds']} seconds."
+            ret["comment"] = sentence
+        ret["comment"] += f" It took {made['seconds']} seconds."
         ret["changes"].update(
             {one: {"old": "left by a cut expansion", "new": None} for one in made["repaired"]}
         )

@@ -4,7 +4,9 @@
 # them, and after an update of the formula would run the old ones. Included by every other SLS;
 # does nothing when they are up to date. Works with test=True too. No SLS of the formula calls
 # its own modules from Jinja, since the functions of a render are fixed before this one.
-{%- set new = salt['saltutil.sync_modules'](saltenv=saltenv, refresh=False)
+# An orchestration has synced them right before its first step, and says so.
+{%- set new = [] if (pillar.get('glance_orchestration') or {}).get('synced') else
+               salt['saltutil.sync_modules'](saltenv=saltenv, refresh=False)
              + salt['saltutil.sync_states'](saltenv=saltenv, refresh=False) %}
 {%- if new %}
 

@@ -4,3 +4,12 @@
 include:
   - glance.upgrade.pull
   - glance.container
+
+# Earlier steps of the upgrade have seen to the database, once for all hosts.
+extend:
+  Glance database is present:
+    glance_schema:
+      - by_upgrade: True
+  Glance schema is bootstrapped:
+    glance_schema:
+      - by_upgrade: True

@@ -17,10 +17,19 @@ import json
 def is_running(fun):
     return []
 
-def runner(name, arg=None, kwarg=None, **more):
+def note(*what):
     with open({log!r}, "a") as file:
-        file.write(json.dumps([name, arg, kwarg]) + "\\n")
-    return json.loads({answer!r}) if name == "salt.cmd" else []
+        file.write(json.dumps(what) + "\\n")
+
+def sync_modules(**how):
+    note("sync_modules", how, None)
+
+def sync_states(**how):
+    note("sync_states", how, None)
+
+def runner(name, arg=None, kwarg=None, **more):
+    note(name, arg, kwarg)
+    return json.loads({answer!r})
 """
 STEPS = [
     {
@@ -53,7 +62,7 @@ STEPS = [
 def compiled(tmp_path):
     """A function: plan -> the states of an orchestration in their order."""
 
-    def compile_(plan, mode="deploy", pillar=None):
+    def compile_(plan, mode="deploy", pillar=None, **more):
         plan = {"refusals": [], "nothing": False, "summary": "So.", "pause": None, **plan}
         answer = json.dumps({"plan": plan, "hosts": ["ctl1", "ctl2"], "patience": 60})
         log = tmp_path / "asked"
@@ -64,7 +73,7 @@ def compiled(tmp_path):
         with Loaders(docker_url="unix:///nobody") as loaders:
             folders = [str(folder), str(session.ROOT / "_modules")]
             loaders.pillar(pillar or {}, module_dirs=folders)
-            low = loaders.modules["state.show_low_sls"](f"glance.orchestrate.{mode}")
+            low = loaders.modules["state.show_low_sls"](f"glance.orchestrate.{mode}", **more)
         assert all(isinstance(one, dict) for one in low), low
         asked = [json.loads(line) for line in log.read_text().splitlines()]
         return low, asked
@@ -92,11 +101,19 @@ def test_every_step_of_a_plan_is_one_state(compiled, mode):
         "glance_orchestrate.reported",
     ]
     assert [name for name, _, _ in asked] == [
-        "saltutil.sync_modules",
-        "saltutil.sync_states",
+        "sync_modules",
+        "sync_states",
         "salt.cmd",
     ], "the modules are those of the file server before one is asked"
+    assert all(how == {"saltenv": "base", "refresh": False} for _, how, _ in asked[:2])
     assert asked[2][1] == ["glance_orchestrate.plan", mode]
+
+
+def test_a_dry_run_asks_hosts_what_they_would_change_and_does_nothing_else(compiled):
+    low, asked = compiled({"steps": STEPS}, "upgrade", test=True)
+    assert [one["__id__"] for one in low[1:]] == ["ctl1 runs", "The upgrade is reported"]
+    assert asked[2][2]["test"] is True
+    assert low[-1]["plan"]["steps"] == STEPS
 
 
 def test_each_step_waits_for_the_one_before_it(compiled):

@@ -124,6 +124,7 @@ class World:
             },
             "change": not (tidy and charge.spec == wanted),
             "drained_by": self.drained.get(name),
+            "proved": here,
         }
 
     def _schema(self, wanted):

@@ -27,7 +27,7 @@ class Node:
     def __init__(self, api, settings):
         self.api = api
         self.settings = {**settings, "stores": STORES}
-        self.reason, self.asked = "", []
+        self.reason, self.asked, self.patience = "", [], 5
         self.broken, self.broken_before = set(), set()
         self.uploads, self.known_before = [], ["file", "http", "archive"]
         answer = api.answer
@@ -59,6 +59,8 @@ def node(request, monkeypatch):
         table = {
             "glance_http.request": glance_http.request,
             "glance_http.project": glance_http.project,
+            "glance_http.at": glance_http.at,
+            "glance_haproxy.notice": lambda settings: made.patience,
             "glance_log.position": lambda: 77,
             "glance_log.reason": made.told,
         }
@@ -182,3 +184,39 @@ def test_with_nobody_to_compare_every_store_counts(node):
 def test_the_default_store_was_looked_at_before(node):
     glance_check.no_worse(node.settings, probe=True)
     assert node.uploads == ["archive"]
+
+
+class TestByTheLoadBalancer:
+    """Its address is the API's here under another name; it answers 503 until it has a host."""
+
+    @pytest.fixture(autouse=True)
+    def balanced(self, node, monkeypatch):
+        monkeypatch.setattr(glance_check, "POLL", 0.01)
+        url = node.settings["self_url"].replace("127.0.0.1", "localhost")
+        node.settings.update(enable_haproxy=True, glance_internal_endpoint=url)
+        self.url = url
+
+    def test_it_may_take_a_moment_to_see_a_host_again(self, node):
+        answer, asked = node.api.answer, []
+
+        def late(method, path, *more):
+            if path == "/healthcheck":
+                asked.append(path)
+                return (200, "OK") if len(asked) > 3 else (503, "")
+            assert len(asked) > 3, "nothing is asked before there is a host"
+            return answer(method, path, *more)
+
+        node.api.answer = late
+        assert glance_check.as_users(node.settings)["where"] == self.url
+        assert node.uploads
+
+    def test_it_gets_no_more_time_than_its_own_checks_need(self, node):
+        node.patience, node.api.faults = 0, {"GET /healthcheck": (503, "")}
+        with pytest.raises(CommandExecutionError, match="503"):
+            glance_check.as_users(node.settings)
+        assert node.uploads == []
+
+    def test_without_one_the_node_itself_is_asked(self, node):
+        node.settings["enable_haproxy"] = False
+        assert glance_check.as_users(node.settings)["where"] == node.settings["self_url"]
+        assert "GET /healthcheck" not in node.api.requests

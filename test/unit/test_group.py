@@ -79,6 +79,20 @@ def test_a_host_without_the_api_needs_no_image_and_no_database(module, function,
 
 
 @pytest.mark.parametrize("test", [False, True])
+@pytest.mark.parametrize("function", ["database_present", "bootstrapped"])
+def test_in_an_upgrade_the_database_is_looked_at_once_for_all_hosts(function, test):
+    functions = {
+        "glance_settings.get": lambda: resolved(GROUP, "ctl1"),
+        "glance_backend.elsewhere": glance_backend.elsewhere,
+        "glance_container.desired": lambda settings, look: ({"hash": "x"}, {}),
+        "glance_schema.skip": lambda: "The upgrade has looked.",
+    }
+    answer = getattr(state_module("glance_schema", functions, test), function)("x", by_upgrade=True)
+    assert (answer["result"], answer["changes"]) == (True, {})
+    assert answer["comment"].startswith("The upgrade has ")
+
+
+@pytest.mark.parametrize("test", [False, True])
 def test_a_host_without_the_api_keeps_no_configuration(tmp_path, test):
     settings = {**resolved(GROUP, "ctl2"), "config_dir": str(tmp_path)}
     removed = []

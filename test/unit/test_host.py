@@ -99,6 +99,31 @@ def state(number, result, comment="", changes=None):
             "comment": comment, "changes": changes or {}}  # fmt: skip
 
 
+@pytest.mark.parametrize(("spec", "proved"), [("bbbb", ["proof"]), ("aaaa", [])])
+def test_a_new_configuration_is_proved_for_the_plan(host, spec, proved):
+    """What runs already needs no proof; a host on which nothing changes has none."""
+    host.now["spec"] = spec
+    host.functions["glance_container.decide"] = lambda *_: {"do": "replace"}
+    assert glance_host.facts(prove=True)["proved"] is True
+    assert host.called == proved
+    assert glance_host.facts()["proved"] is False and host.called == proved
+
+
+def test_a_host_without_changes_proves_nothing(host):
+    assert glance_host.facts(prove=True)["proved"] is False
+    assert host.called == []
+
+
+def test_a_configuration_that_the_image_refuses_is_a_fault(host):
+    def refuse(*_):
+        raise CommandExecutionError("The image does not accept it.")
+
+    host.now["spec"] = "bbbb"
+    host.functions["glance_container.decide"] = lambda *_: {"do": "replace"}
+    host.functions["glance_proof.run"] = refuse
+    assert glance_host.facts(prove=True)["faults"] == ["The image does not accept it."]
+
+
 def test_a_host_as_it_should_be(host):
     found = glance_host.facts()
     assert found["change"] is False and found["faults"] == []

@@ -26,6 +26,7 @@ class Client:
 
     def cmd(self, hosts, fun, **more):
         self.asked.append((fun, list(hosts)))
+        self.keywords = more.get("kwarg")
         assert more["tgt_type"] == "list" and more["full_return"]
         found = {}
         for host in hosts:
@@ -195,17 +196,16 @@ def test_the_lock_is_kept_while_there_is_work(master, steps, held, test, release
 
 
 def test_the_schema_is_looked_at_by_the_first_host_of_an_upgrade_only(master):
-    calls = []
-
-    def facts(host):
-        calls.append(host)
-        return {**FACTS, "schema": {"position": "current"} if len(calls) > 2 else None}
-
-    master.client.answers["glance_host.facts"] = facts
+    seen = {"position": "current"}
+    master.client.answers["glance_host.facts"] = lambda host: {
+        **FACTS,
+        "schema": seen if host == master.client.keywords.get("schema") else None,
+    }
     glance_orchestrate.plan("upgrade", group=GROUP)
-    assert calls == ["ctl1", "ctl2", "ctl1"]
-    assert master.facts["schema"] == {"position": "current"}
-    assert master.facts["mode"] == "upgrade"
+    assert master.facts["schema"] == seen and master.facts["mode"] == "upgrade"
+    assert [what for what, _ in master.client.asked].count("glance_host.facts") == 1
+    glance_orchestrate.plan("deploy", group=GROUP)
+    assert master.facts["schema"] is None
 
 
 def test_a_step_on_the_master_looks_at_the_same_hosts(master):
@@ -223,6 +223,9 @@ def test_a_step_on_the_master_looks_at_the_same_hosts(master):
 
 def test_contraction_is_confirmed_or_refused_in_a_sentence(master):
     assert glance_orchestrate.confirm("upgrade", group=GROUP) == {"confirmed": True}
+    asked = [what for what, _ in master.client.asked]
+    assert asked == ["saltutil.running", "glance_host.facts"], "what runs, and nothing else"
+    assert not {"schema", "prove"} & set(master.client.keywords)
     master.refusal = "Glance does not serve on ctl2."
     assert glance_orchestrate.confirm("upgrade", group=GROUP) == {"Error": master.refusal}
     with_error = glance_orchestrate.confirm("upgrade", group=["ctl9"])

@@ -129,7 +129,44 @@ def test_the_outage_of_a_legacy_upgrade_is_told_in_seconds_also_over_midnight():
         steps[2]["id"]: result(start=5.0, seconds=7),
     }
     report = make(results, steps, "upgrade")
-    assert "The API was down for 22.0 s." in report["lines"]
+    assert "The API was down for 22.0 s at most." in report["lines"]
+
+
+LEGACY = [
+    step("stop", *GROUP, outage="begins"),
+    step("sync", "ctl1"),
+    step("start_old", *GROUP, outage="ends", onfail=["stop ctl1 ctl2 ctl3", "sync ctl1"]),
+    step("host", *GROUP, outage="ends"),
+]
+
+
+def test_what_was_stopped_and_started_again_is_as_before():
+    results = {
+        LEGACY[0]["id"]: result(start=10.0, seconds=5),
+        LEGACY[1]["id"]: result(False, ctl1=[state(False, "The database is away.")]),
+        LEGACY[2]["id"]: result(start=20.0, seconds=4),
+    }
+    lines = make(results, LEGACY, "upgrade")["lines"]
+    assert lines[:3] == [
+        "The upgrade stopped at the step 'sync ctl1': ctl1: The database is away.",
+        "  as before: ctl1, ctl2, ctl3",
+        "The API was down for 14.0 s at most.",
+    ]
+    assert lines[-1].startswith("When that is put right, go on with")
+    places = [
+        lines.index(f"{at:>10}  {one['id']}")
+        for at, one in zip((5.0, 2.0, 4.0), LEGACY[:3], strict=True)
+    ]
+    assert places == sorted(places), "in the order in which they were run"
+
+
+def test_who_does_not_come_back_is_called_failed():
+    results = {
+        LEGACY[0]["id"]: result(False, ctl2=[state(False, "The engine is away.")]),
+        LEGACY[2]["id"]: result(False, ctl2=[state(False, "The engine is away.")]),
+    }
+    lines = make(results, LEGACY, "upgrade")["lines"]
+    assert lines[1:3] == ["  failed: ctl2", "  as before: ctl1, ctl3"]
 
 
 def test_a_step_for_failures_only_is_not_missed_and_a_pause_is_told():
@@ -144,5 +181,14 @@ def test_the_plan_is_told_in_test_mode():
         "  1. precheck ctl1 ctl2 ctl3",
         "  2. host ctl1",
         "A pause.",
+    ]
+    for_failures = step("start_old", "ctl1", onfail=["host ctl1"])
+    hosts = ["ctl1: 2023.2 is replaced", "ctl2: as wanted"]
+    told = {**plan(STEPS[1], for_failures), "hosts": hosts}
+    assert glance_report.announce(told, "upgrade")[1:] == [
+        "  ctl1: 2023.2 is replaced",
+        "  ctl2: as wanted",
+        "  1. host ctl1",
+        "  2. start_old ctl1 (only after a failure)",
     ]
     assert glance_report.announce(plan(), "deploy") == ["They get what the pillar says."]

@@ -32,7 +32,7 @@ def test_rolling_in_its_order():
     made.images["ctl2"].remove("2026.2")
     assert phases(made) == [
         ("pull", "ctl2"),
-        ("precheck", "ctl1", "ctl2", "ctl3"),
+        ("precheck", "ctl2"),
         ("backup", "ctl1"),
         ("expand", "ctl1"),
         ("migrate", "ctl1"),
@@ -48,6 +48,33 @@ def test_rolling_in_its_order():
     assert plan(made)["summary"] == "Glance is upgraded to 2026.2 (rolling) on ctl1, ctl2, ctl3."
 
 
+def test_what_each_host_would_change_is_told():
+    made = world(4)
+    made.hosts["ctl1"] = [Container("glance_api", "2026.2", "2026.2")]
+    made.images["ctl2"].remove("2026.2")
+    made.hosts["ctl3"] = []
+    facts = made.facts()
+    facts["hosts"][3]["runs_api"] = False
+    assert glance_upgrade.plan(facts, PARTS)["hosts"] == [
+        "ctl1: runs Glance 2026.2 (glance-api:new) as wanted",
+        "ctl2: Glance 2026.1 is replaced by Glance 2026.2 (glance-api:new)",
+        "ctl3: Glance 2026.2 (glance-api:new) is started",
+        "ctl4: its container is removed",
+    ]
+
+
+def test_another_configuration_and_what_a_killed_run_left_are_told_as_such():
+    made = world(2, old="2026.2", schema=False)
+    facts = made.facts()
+    facts["hosts"][0]["running"]["hash"] = "other"
+    for one in facts["hosts"]:
+        one["change"] = True
+    assert glance_upgrade.foreseen(facts) == [
+        "ctl1: Glance 2026.2 (glance-api:new) is replaced by one with another configuration",
+        "ctl2: what an earlier run left is finished with Glance 2026.2 (glance-api:new)",
+    ]
+
+
 def test_every_step_has_a_sentence_of_its_own():
     ids = [step["id"] for step in plan(world())["steps"]]
     assert len(set(ids)) == len(ids)
@@ -58,7 +85,6 @@ def test_legacy_stops_all_and_says_when_the_outage_begins_and_ends():
     made = world(glance_enable_rolling_upgrade=False)
     everywhere = ("ctl1", "ctl2", "ctl3")
     assert phases(made) == [
-        ("precheck", *everywhere),
         ("backup", "ctl1"),
         ("stop", *everywhere),
         ("sync", "ctl1"),
@@ -69,7 +95,7 @@ def test_legacy_stops_all_and_says_when_the_outage_begins_and_ends():
     ]
     by_phase = {step["phase"]: step for step in plan(made)["steps"]}
     outage = {phase: step["outage"] for phase, step in by_phase.items() if step["outage"]}
-    assert outage == {"stop": "begins", "host": "ends"}
+    assert outage == {"stop": "begins", "start_old": "ends", "host": "ends"}
     assert by_phase["start_old"]["onfail"] == [by_phase["stop"]["id"], by_phase["sync"]["id"]]
 
 
@@ -78,7 +104,6 @@ def test_another_image_of_the_same_release_stops_nobody():
     made.hosts = {one: [Container("glance_api", "2026.2", "before")] for one in made.ids}
     made.missing_metadefs = set()
     assert phases(made) == [
-        ("precheck", "ctl1", "ctl2", "ctl3"),
         ("host", "ctl1"),
         ("host", "ctl2"),
         ("host", "ctl3"),
@@ -147,7 +172,6 @@ def test_rollback_goes_host_by_host_and_touches_no_schema():
     made.run()
     made.stage, made.contracted_by, made.mode = "migrated", None, "rollback"
     assert phases(made) == [
-        ("precheck", "ctl1", "ctl2", "ctl3"),
         ("host", "ctl1"),
         ("host", "ctl2"),
         ("host", "ctl3"),
@@ -169,6 +193,19 @@ def test_rollback_after_a_contract_that_matters_is_refused_and_names_the_backup(
 def test_one_host_with_a_shared_store_may_roll():
     assert plan(world(1))["method"] == "rolling"
     assert not plan(world(1))["refusals"]
+
+
+def test_several_hosts_with_files_of_their_own_cannot_roll():
+    made = world()
+    made.shared = False
+    assert refusals(made) == [
+        "A rolling upgrade needs images that all hosts share, but they are on one host: set"
+        " glance:glance_enable_rolling_upgrade to no for a legacy upgrade, with a stop."
+    ]
+    made.settings["glance_upgrade_handover_single_host"] = True
+    assert len(refusals(made)) == 1, "that is for one host only"
+    made.settings["glance_enable_rolling_upgrade"] = False
+    assert refusals(made) == [] and plan(made)["method"] == "legacy"
 
 
 def test_one_host_with_files_of_its_own():

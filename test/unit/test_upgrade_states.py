@@ -42,7 +42,9 @@ class Asked:
             "glance_schema.look": lambda settings, want: FOUND,
             "glance_schema_phases.pending": lambda found, step: step in found["pending"],
             "glance_schema_phases.change": self._note("change", MADE),
-            "glance_schema.load_metadefs": self._note("load", None),
+            "glance_schema.load_metadefs": self._note(
+                "load", {"loaded": ["OS::A", "OS::B"], "seconds": 1.5}
+            ),
             "glance_backup.present": lambda settings: [],
             "glance_backup.enough": lambda backups, found: None,
             "glance_backup.make": self._note(
@@ -95,7 +97,12 @@ def test_test_mode_changes_nothing_and_says_so(name):
 
 
 def test_a_phase_that_is_done_changes_nothing():
-    same = {"before": ["2023_1_contract01"], "after": ["2023_1_contract01"], "repaired": []}
+    same = {
+        "before": ["2023_1_contract01"],
+        "after": ["2023_1_contract01"],
+        "repaired": [],
+        "seconds": 2.5,
+    }
     functions = {
         "glance_schema_phases.pending": lambda found, step: False,
         "glance_schema_phases.change": lambda *_: same,
@@ -138,18 +145,26 @@ def test_a_backup_that_is_enough_is_kept():
     assert ret["changes"] == {} and ret["comment"] == "The database is backed up in /backups/a.sql."
 
 
-@pytest.mark.parametrize(
-    ("balanced", "where"), [(True, "http://10.0.0.250:9292"), (False, "http://10.0.0.5:9292")]
-)
-def test_verification_takes_the_way_of_the_users(monkeypatch, balanced, where):
-    monkeypatch.setitem(SETTINGS, "enable_haproxy", balanced)
-    seen = []
-    functions = {
-        "glance_http.at": lambda settings, url: {"url": url},
-        "glance_api.deep_check": lambda settings: seen.append(settings["url"]),
-    }
+def test_metadefs_tell_what_was_loaded():
+    asked = Asked()
+    ret = asked.state.metadefs_loaded("It")
+    assert ret["changes"] == {one: {"old": None, "new": "loaded"} for one in ("OS::A", "OS::B")}
+    assert ret["comment"] == (
+        "2 namespaces of metadata definitions were loaded. It took 1.5 seconds."
+    )
+    assert asked.done == ["load"] and asked.told == [("metadefs", "begins"), ("metadefs", "ends")]
+    nothing = {"glance_schema.load_metadefs": lambda *_: {"loaded": [], "seconds": 1.0}}
+    ret = Asked(**nothing).state.metadefs_loaded("It")
+    assert ret["result"] is True and ret["changes"] == {}
+
+
+def test_verification_tells_where_an_image_went():
+    functions = {"glance_check.as_users": lambda settings: {"where": "http://vip", "seconds": 0.51}}
     ret = Asked(**functions).state.verified("It")
-    assert ret["result"] is True and ret["changes"] == {} and seen == [where]
+    assert ret["result"] is True and ret["changes"] == {}
+    assert ret["comment"] == (
+        "An image went up to http://vip and came back unchanged. It took 0.5 seconds."
+    )
 
 
 def container_state(now, test=False, **more):
