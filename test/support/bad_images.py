@@ -16,12 +16,25 @@ sleep {seconds}
 echo "this release runs out of luck after {seconds} seconds" >&2
 exit 9
 """
+# The same, but until it is told to.
+FAILS = """\
+#!/bin/bash
+"$0.real" "$@" &
+until test -e {file}; do sleep 0.1; done
+echo "this release was told to die" >&2
+exit 9
+"""
 # Listens where the service would, shares the address as it would, and answers with errors only.
 REFUSES = """\
 #!/var/lib/kolla/venv/bin/python3
 import http.server, re, socket, sys
 
-address = re.search(r"^http-socket = (.*):(\\d+)$", open(sys.argv[1]).read(), re.M).groups()
+eventlet = ["/etc/glance/glance-api.conf"]
+text = open((sys.argv[1:] or eventlet)[0]).read()
+found = re.search(r"^http-socket = (.*):(\\d+)$", text, re.M)
+address = found.groups() if found else [
+    re.search(rf"^bind_{part} *= *(.*)$", text, re.M)[1] for part in ("host", "port")
+]
 
 
 class Refusing(http.server.BaseHTTPRequestHandler):
@@ -48,22 +61,29 @@ exec sleep 3600
 
 
 COMMAND = "/var/lib/kolla/venv/bin/uwsgi"  # what Kolla starts from 2026.1 on
+EVENTLET = "/var/lib/kolla/venv/bin/glance-api"  # and before
 
 
-def derive(engine, base, kind, **values):
+def derive(engine, base, kind, command=COMMAND, **values):
     """Make a bad image of a good one; return its reference.
 
     kind
-        ``exits``, ``dies`` (`seconds` after its start) or ``refuses`` (answers 500); ``hangs``
-        instead of doing anything at all, in one-shot containers too.
+        ``exits``, ``dies`` (`seconds` after its start), ``fails`` (when there is a `file` in the
+        container) or ``refuses`` (answers 500); ``hangs`` instead of doing anything at all, in
+        one-shot containers too.
+    command
+        What the release starts.
     """
-    tag = "-".join([base, "bad", kind, *map(str, values.values())])
-    scripts = {"exits": EXITS, "dies": DIES, "refuses": REFUSES, "hangs": HANGS}
-    script = scripts[kind].replace("{seconds}", str(values.get("seconds")))
-    place = "/usr/local/bin/kolla_start" if kind == "hangs" else COMMAND
+    tag = "-".join([base, "bad", kind, *(str(value).strip("/") for value in values.values())])
+    tag = tag.replace("/", "-")
+    scripts = {"exits": EXITS, "dies": DIES, "fails": FAILS, "refuses": REFUSES, "hangs": HANGS}
+    script = scripts[kind]
+    for name, value in values.items():
+        script = script.replace(f"{{{name}}}", str(value))
+    place = "/usr/local/bin/kolla_start" if kind == "hangs" else command
     files = {place: (script, 0o755)}
-    if kind == "dies":
-        files[f"{COMMAND}.real"] = (_read(engine, base, COMMAND), 0o755)
+    if kind in ("dies", "fails"):
+        files[f"{command}.real"] = (_read(engine, base, command), 0o755)
     return engine.derive(base, tag, files)
 
 

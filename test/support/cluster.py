@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 from support import session
-from support.deployed import LABEL, WEB_HOST, WEB_PORT
+from support.deployed import LABEL, WEB_HOST, WEB_PORT, wait_for
 from support.docker_engine import TestEngine
 from support.load_process import LoadProcess
 from support.salt_master import Job
@@ -268,6 +268,18 @@ class Cluster:
         self._order = (release, keys)
         self._ordered = copy.deepcopy((self.keys, self.own))
         return answer
+
+    def restore_database(self, release):
+        """Put the database in its first state for a release, under the running service."""
+        image_id = self.hosts[0].engine.client.images.get(self.image(release)).id
+        assert self.production.restore(image_id), "there is no database of this image yet"
+        for host in self.hosts:
+            # Connections of before are gone; each process finds out once.
+            wait_for(
+                lambda host=host: self.ask("GET", "/v2/images?limit=1", host)[0] == 200,
+                60,
+                f"an answer of {host.id}",
+            )
 
     def _is_fine(self, reuse):
         unchanged = (self.keys, self.own) == self._ordered

@@ -5,6 +5,8 @@ Their engine is not the one under test, so that a test may crash that one.
 
 import http.client
 import json
+import os
+import signal
 import time
 
 from support.session import address
@@ -12,6 +14,11 @@ from support.session import address
 START_LIMIT = 120  # seconds until a service answers
 POLL = 0.1  # seconds between two questions
 MEMORY = {"/var/lib/mysql": "size=1g"}
+# The server comes back when it was killed; its data is gone only when the container is.
+KEPT_UP = """
+trap 'kill $!; wait $!; exit 0' TERM
+while :; do start-mariadb "$@" & wait $!; sleep 0.1; done
+"""
 
 
 def _until(condition, what, container):
@@ -38,12 +45,29 @@ class MariaDB:
         self.address = address(200)
         image = engine.image("mariadb")
         command = [self.address, str(self.port), *options]
-        self.container = engine.run(image, "mariadb", command=command, tmpfs=MEMORY)
+        self.container = engine.run(
+            image,
+            "mariadb",
+            entrypoint=["bash", "-c", KEPT_UP, "mariadb"],
+            command=command,
+            tmpfs=MEMORY,
+        )
 
     def ready(self):
         """Wait until it answers; return itself."""
         _until(lambda: self._client("select 1")[0] == 0, "MariaDB", self.container)
         return self
+
+    @property
+    def pid(self):
+        """Of the server, as this machine sees it."""
+        top = self.container.top(ps_args="-o pid,comm")
+        (found,) = [int(pid) for pid, name in top["Processes"] if name == "mariadbd"]
+        return found
+
+    def crash(self):
+        """Kill -9 the server; it is started again at once, with its data."""
+        os.kill(self.pid, signal.SIGKILL)
 
     def _client(self, statement, database=""):
         login = ["-h", self.address, "-P", str(self.port), "-uroot", f"-p{self.root_password}"]
