@@ -11,7 +11,7 @@ import socket
 import time
 import urllib.parse
 
-from salt.exceptions import CommandExecutionError, SaltInvocationError
+from salt.exceptions import SaltInvocationError
 
 __virtualname__ = "glance_cache"
 
@@ -125,14 +125,16 @@ def _clean(timeout, test):
     done = _as_if(plan) if test else _remove(plan, timeout)
     report = __salt__["glance_cache_plan.summary"](plan, done)
     comment = __salt__["glance_cache_plan.sentence"](report, test)
+    if not settings:
+        comment += (
+            " The pillar is not valid, so neither glance:glance_cache_images nor nodes that left"
+            " were looked at."
+        )
     report["left"] = report["left"][:LISTED]
     faults = listed["faults"]
     report["requested"] = __salt__["glance_cache_list.missing"](listed["ids"], seen)
     if report["requested"] and not test:
-        try:
-            __salt__["glance_cache_list.request"](settings, report["requested"])
-        except CommandExecutionError as err:
-            faults.append(str(err))
+        faults += __salt__["glance_cache_list.request"](settings, report["requested"])
     crowd = __salt__["glance_cache_list.crowded"](
         listed["ids"], plan["limit"], __salt__["glance_cache_plan.text"]
     )

@@ -90,10 +90,17 @@ def request(settings, ids):
         Result of ``glance_settings.get``.
     ids
         Ids of images.
+
+    Returns sentences on those that it does not take.
     """
+    faults = []
     for one in ids:
         path = f"/v2/cache/{urllib.parse.quote(one, safe='')}"
-        __salt__["glance_http.request"](settings, "caching", "PUT", path, expect=(202,))
+        try:
+            __salt__["glance_http.request"](settings, "caching", "PUT", path, expect=(202,))
+        except CommandExecutionError as err:
+            faults.append(str(err))
+    return faults
 
 
 def _images(settings, name):

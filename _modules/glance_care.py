@@ -21,6 +21,7 @@ __virtualname__ = "glance_care"
 FAILURES, MISSED = 2, 3
 NICE = "5"  # the service comes first, but a busy host must not starve a job
 GRACE = 5  # seconds that a script gets to say what hangs, before it is killed
+KILLED = 137  # exit code of a process that was killed
 
 
 def __virtual__():
@@ -76,7 +77,8 @@ def ask(script, timeout, *arguments):
     Run one of the formula's scripts in the glance-api container that serves; its answer.
 
     script
-        File name below ``glance/files``. It is given the arguments, and answers with JSON.
+        File name below ``glance/files``. It is given the arguments, and answers with JSON; it may
+        import ``inside.py``.
     timeout
         Seconds it may take; it is told these by an argument of its own.
     arguments
@@ -89,11 +91,17 @@ def ask(script, timeout, *arguments):
     if len(serving) != 1:
         two = f"{' and '.join(serving)} both serve, as in a hand-over."
         return {"skipped": two if serving else "no glance-api container runs on this minion."}
-    text = __salt__["glance_oneshot.script"](script)
+    texts = {name: __salt__["glance_oneshot.script"](name) for name in ("inside.py", script)}
+    text = __salt__["glance_oneshot.program"](texts)
     work, *more = arguments
     command = ["timeout", "-s", "KILL", str(timeout + GRACE), "nice", "-n", NICE]
     command += ["python3", "-c", text, work, str(timeout), *more]
     result = __salt__["glance_engine.execute"](serving[0], command, "glance")
+    if result["rc"] == KILLED:
+        raise CommandExecutionError(
+            f"{script} in the container {serving[0]} was killed: it did not end within"
+            f" {timeout + GRACE} seconds, or the host had no memory left."
+        )
     lines = result["output"].strip().splitlines() or ["nothing"]
     try:
         answer = json.loads(lines[-1])

@@ -38,7 +38,7 @@ def purge(timeout=TIMEOUT):
 
         salt 'ctl1' glance_housekeeping.purge
     """
-    return _take("purge", _purge, timeout)
+    return _take("purge", "glance_db_purge_age", _purge, timeout)
 
 
 def leftovers(timeout=TIMEOUT):
@@ -58,14 +58,15 @@ def leftovers(timeout=TIMEOUT):
 
         salt 'ctl*' glance_housekeeping.leftovers
     """
-    return _take("leftovers", _leftovers, timeout)
+    return _take("leftovers", "glance_staging_max_age", _leftovers, timeout)
 
 
 def audit(timeout=TIMEOUT):
     """
     Report images that hang, images without their data, and data without its image. Only looks.
 
-    Lost data counts as a failure, so that it shows in ``glance_api.status`` when it stays.
+    Lost data counts as a failure, so that it shows in ``glance_api.status`` when it stays. Data
+    without its image is found in stores of type file only; the report names the others.
 
     timeout
         Seconds it may take.
@@ -78,7 +79,7 @@ def audit(timeout=TIMEOUT):
 
         salt 'ctl1' glance_housekeeping.audit
     """
-    return _take("audit", _audit, timeout)
+    return _take("audit", "glance_stuck_age", _audit, timeout)
 
 
 def rotate_logs(timeout=TIMEOUT):
@@ -96,7 +97,7 @@ def rotate_logs(timeout=TIMEOUT):
 
         salt 'ctl*' glance_housekeeping.rotate_logs
     """
-    return _take("rotate_logs", _rotate_logs, timeout)
+    return _take("rotate_logs", "glance_log_max_size", _rotate_logs, timeout)
 
 
 def stale(files, images, most):
@@ -117,8 +118,8 @@ def stale(files, images, most):
     ]
 
 
-def _take(name, work, timeout):
-    work = functools.partial(_unless_skipped, work, int(timeout))
+def _take(name, key, work, timeout):
+    work = functools.partial(_unless_skipped, key, work, int(timeout))
     return __salt__["glance_care.take"](f"housekeeping/{name}", work)
 
 
@@ -126,9 +127,13 @@ class _Skipped(Exception):
     """Nothing can be done now; the text says why."""
 
 
-def _unless_skipped(work, timeout):
+def _unless_skipped(key, work, timeout):
+    settings = __salt__["glance_settings.get"]()
     try:
-        return work(__salt__["glance_settings.get"](), timeout)
+        if not settings[key]:
+            # Without its key a part knows no limit: it would take whatever is there.
+            raise _Skipped(f"glance:{key} is 0, so that this part is off.")
+        return work(settings, timeout)
     except _Skipped as err:
         return __salt__["glance_care.skip"](str(err))
 
@@ -175,6 +180,9 @@ def _audit(settings, timeout):
     )
     if counts["unknown"]:
         comment += f", {counts['unknown']} lie in a store that is not configured"
+    if answer["unlisted"]:
+        stores = ", ".join(answer["unlisted"])
+        comment += f"; data without an image is not looked for in {stores}"
     if not answer["complete"]:
         comment += "; the time was up before all were looked at"
     return {"result": not counts["lost"], "comment": f"{comment}.", **answer}

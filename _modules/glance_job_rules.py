@@ -85,7 +85,13 @@ def _purge(settings):
             f"when their rows are gone ({ADVISORY}); set it to 0, or accept that by listing "
             f"{ADVISORY} in glance:glance_accepted_advisories."
         )
-    if not settings["glance_db_purge_age"]:
+    most = settings["glance_db_purge_age"]
+    if days < most:
+        faults.append(
+            f"glance:glance_db_purge_images_age is {days}, less than glance:glance_db_purge_age, "
+            f"{most}; rows of images can only go after the others, so it must not be less."
+        )
+    if not most:
         faults.append(
             f"glance:glance_db_purge_images_age is {days}, but glance:glance_db_purge_age is 0; "
             "rows of images can only go together with the others."

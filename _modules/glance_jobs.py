@@ -172,6 +172,16 @@ def arrange(jobs):
             _told(__salt__["schedule.add"](**change["new"]), name)
 
 
+def renew():
+    """
+    Have the minion fetch the present pillar, which is what its scheduler's jobs go by.
+
+    A state run has a pillar of its own, and the minion keeps the one that it had.
+    """
+    if not _local():
+        __salt__["saltutil.refresh_pillar"](wait=False)
+
+
 def _job(settings, function, key):
     job = {"function": function, "splay": settings[f"{key}_splay"]}
     if settings[f"{key}_cron"]:

@@ -1,7 +1,8 @@
 """
-One-shot containers of the wanted image, with the wanted configuration and a deadline.
+The formula's scripts for containers, and one-shot containers of the wanted image, with the wanted
+configuration and a deadline.
 
-They start as the service does (``kolla_start`` copies the configuration), but run a
+One-shot containers start as the service does (``kolla_start`` copies the configuration), but run a
 script of the formula.
 """
 
@@ -98,6 +99,24 @@ def with_scripts(files, names):
     for name in names:
         files = with_command(files, name, script(name))
     return files
+
+
+def program(texts):
+    """
+    The same for a container that runs already: one text for ``python3 -c``. Pure.
+
+    texts
+        ``{file name: text}`` of scripts; the last one is run and may import the others.
+    """
+    *parts, (_, main) = texts.items()
+    modules = {name.removesuffix(".py"): text for name, text in parts}
+    return (
+        "import sys, types\n"
+        f"for name, text in {modules!r}.items():\n"
+        "    sys.modules[name] = types.ModuleType(name)\n"
+        "    exec(compile(text, name, 'exec'), vars(sys.modules[name]))\n"
+        f"exec(compile({main!r}, 'main', 'exec'))\n"
+    )
 
 
 def run(purpose, settings, want, files, timeout, data=False, environment=None, mounts=()):

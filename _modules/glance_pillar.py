@@ -99,6 +99,7 @@ _EXPECTED["secret_file"] = _EXPECTED["file"]
 #: The same for each entry of a list.
 _ENTRIES = {
     "names": "a name",
+    "images": "the name of an image or its id",
     "servers": "HOST or HOST:PORT",
     "sockets": "HOST:PORT or the absolute path of a socket",
     "datastores": "DATACENTER:DATASTORE or DATACENTER:DATASTORE:WEIGHT",
@@ -385,6 +386,14 @@ def _names(value, _kind):
     return names if all(re.fullmatch(r"[^\s\x00-\x1f]{1,255}", name) for name in names) else None
 
 
+def _images(value, _kind):
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return None
+    good = all(name.strip() and re.fullmatch(r"[^\x00-\x1f]{1,255}", name) for name in names)
+    return names if good else None
+
+
 def _secret(value, kind):
     if not isinstance(value, str) or kind == "secret" and re.search(r"[\x00-\x1f]", value):
         return None
@@ -426,6 +435,7 @@ _COERCE = {
     "servers": _servers,
     "sockets": _sockets,
     "names": _names,
+    "images": _images,
     "volumes": _volumes,
     "test": _test,
     "datastores": _datastores,

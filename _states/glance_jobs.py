@@ -37,6 +37,8 @@ def _arranged(name, wanted):
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     try:
         jobs = wanted()
+        if jobs and not __opts__["test"]:
+            __salt__["glance_jobs.renew"]()
         ret["changes"] = __salt__["glance_jobs.compare"](jobs)
         said = f"Scheduled: {', '.join(sorted(jobs))}." if jobs else "No job is scheduled."
         if not ret["changes"]:

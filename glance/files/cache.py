@@ -1,29 +1,26 @@
 """Look at the image cache of this node, or remove from it what the caller has decided.
 
-Runs inside the running glance-api container as its user, so that it sees the service's
-configuration, files and processes.  Rows and files are read and removed by the cache driver of
-the release itself.  Usage: cache.py look|remove SECONDS [STEPS as JSON].
+Runs inside the running glance-api container, with inside.py beside it.  Rows and files are read
+and removed by the cache driver of the release itself.  Usage: cache.py look|remove SECONDS [STEPS
+as JSON].
 
 The last line is JSON.  ``look``: driver, node, folder, max_bytes, stall_seconds, disk, files,
 incomplete, invalid, queue, rows, images, others (see glance_cache_plan); {"off": true} when this
 Glance has no cache.  ``remove``: removed (numbers of steps), kept ([{step, why}]), bytes (size of
-the cache afterwards).  If it cannot be done: {"error": "one sentence"}, never with a password.
-It ends at the deadline, whatever hangs.
+the cache afterwards).  If it cannot be done: {"error": "one sentence"}.
 """
 
 import contextlib
 import datetime
 import json
-import logging
 import os
-import re
-import signal
 import stat
 import sys
 import time
 import urllib.parse
 
-MANY = 500  # ids in one question to the database
+from inside import answer, ask, begin, configure, engine, held, images
+
 PARTS = ("incomplete", "invalid", "queue")
 
 # Glance looks whether a copy is there, and opens it some moments later.  Seconds after which a
@@ -35,56 +32,6 @@ OPENED, PATIENCE, SHORT, POLL = 5, 8, 0.3, 0.003
 COLD = 60
 NO_PAUSE = "it was read a moment ago, and requests come without a pause"
 IN_SERVICE = {"01", "08"}  # established, and closed by the client, in /proc/net/tcp
-
-answer_to = None  # the real standard output
-doing = "read its configuration"
-
-
-def settle(result):
-    """Print the answer and end at once, without waiting for threads or connections."""
-    answer_to.write(json.dumps(result) + "\n")
-    answer_to.flush()
-    os._exit(0)
-
-
-def begin(what):
-    """Say what is being done, for the error if it does not end."""
-    global doing
-    doing = what
-
-
-def configure():
-    """Read the configuration as the service and its cache tools do; return the options."""
-    import glance.db.migration  # noqa: F401  (declares the options of the database)
-    import glance.image_cache  # noqa: F401  (declares those of the cache)
-    from glance.common import config
-    from oslo_config import cfg
-
-    files = cfg.find_config_files(project="glance", prog="glance-api")
-    files += cfg.find_config_files(project="glance", prog="glance-cache")
-    config.parse_args(args=[], default_config_files=files)
-    return config.CONF
-
-
-def held():
-    """Return (device, inode) of every file that a process of this user has open."""
-    found = set()
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        folder = f"/proc/{pid}/fd"
-        try:
-            if os.stat(f"/proc/{pid}").st_uid != os.getuid() or int(pid) == os.getpid():
-                continue
-            for number in os.listdir(folder):
-                try:
-                    seen = os.stat(f"{folder}/{number}")
-                except (FileNotFoundError, PermissionError):
-                    # Closed meanwhile; or on a filesystem into which only its owner may look.
-                    continue
-                if stat.S_ISREG(seen.st_mode):
-                    found.add((seen.st_dev, seen.st_ino))
-        except (FileNotFoundError, ProcessLookupError):
-            continue  # ended meanwhile
-    return found
 
 
 def contents(folder, in_use):
@@ -107,30 +54,8 @@ def contents(folder, in_use):
     return found
 
 
-def engine(conf):
-    """Return a connection maker for Glance's database."""
-    import sqlalchemy
-
-    return sqlalchemy.create_engine(conf.database.connection)
-
-
-def images(link, ids):
-    """Return status and size of those ids that are images."""
-    import sqlalchemy
-
-    found, ids = {}, sorted(ids)
-    for start in range(0, len(ids), MANY):
-        some = {f"i{at}": one for at, one in enumerate(ids[start : start + MANY])}
-        marks = ", ".join(f":{name}" for name in some)
-        query = f"SELECT id, status, size FROM images WHERE id IN ({marks})"
-        for row in link.execute(sqlalchemy.text(query), some):
-            found[row[0]] = {"status": row[1], "size": row[2]}
-    return found
-
-
 def others(link, own):
     """Return the other nodes of the cache database: URL, number of copies, seconds since a read."""
-    import sqlalchemy
     from oslo_utils import timeutils
 
     query = (
@@ -138,7 +63,7 @@ def others(link, own):
         " LEFT JOIN cached_images c ON c.node_reference_id = n.node_reference_id"
     )
     nodes = {}
-    for url, accessed in link.execute(sqlalchemy.text(query)):
+    for url, accessed in ask(link, query):
         if url == own:
             continue
         node = nodes.setdefault(url, {"url": url, "images": 0, "idle": None})
@@ -305,44 +230,22 @@ def remove(conf, cache, steps, seconds):
     return result
 
 
-def sentence(error):
-    """Return one sentence for an error, without credentials."""
-    reason = getattr(error, "orig", None) or error
-    args = getattr(reason, "args", ())
-    if len(args) > 1 and isinstance(args[0], int):
-        reason = f"{args[1]} (error {args[0]})"
-    text = re.sub(r"//[^/@\s]*@", "//", " ".join(str(reason).split())).rstrip(".")
-    return f"Glance's cache could not {doing}: {text or type(error).__name__}."
+def work(what, seconds, steps):
+    """Look, or remove."""
+    conf = configure("glance-api", "glance-cache")
+    import glance.image_cache  # declares the options of the cache
+
+    if not conf.image_cache_dir or "cache" not in str(conf.paste_deploy.flavor):
+        return {"off": True}
+    begin("read the database")
+    cache = glance.image_cache.ImageCache()
+    return look(conf, cache) if what == "look" else remove(conf, cache, steps, seconds)
 
 
-def main(work, seconds, steps="[]"):
-    """Answer on the real standard output; whatever libraries print goes to standard error."""
-    global answer_to
-    answer_to = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    logging.basicConfig(level=logging.CRITICAL)
+def main(what, seconds, steps="[]"):
+    """Answer by the deadline."""
     seconds = int(seconds)
-
-    def too_late(*_):
-        settle({"error": f"Glance's cache could not {doing} within {seconds} seconds."})
-
-    signal.signal(signal.SIGALRM, too_late)
-    signal.alarm(seconds)
-    try:
-        conf = configure()
-        if not conf.image_cache_dir or "cache" not in str(conf.paste_deploy.flavor):
-            settle({"off": True})
-        # Glance itself would try for ever.
-        conf.set_override("max_retries", 1, group="database")
-        begin("read the database")
-        from glance.image_cache import ImageCache
-
-        cache = ImageCache()
-        if work == "look":
-            settle(look(conf, cache))
-        settle(remove(conf, cache, json.loads(steps), seconds))
-    except Exception as error:  # whatever it is, the caller gets a sentence
-        settle({"error": sentence(error)})
+    answer("Glance's cache", seconds, lambda: work(what, seconds, json.loads(steps)))
 
 
 if __name__ == "__main__":

@@ -12,100 +12,36 @@ housekeeping.py audit SECONDS STUCK REST         images that hang since STUCK se
     belong to no image.
 housekeeping.py rotate SECONDS BYTES KEEP        logs above so many bytes become NAME.1 and so on.
 
-The last line is JSON; {"error": "one sentence"}, never with a password, if it cannot be done.
+With inside.py beside it.  The last line is JSON; {"error": "one sentence"} if it cannot be done.
 """
 
 import contextlib
 import datetime
 import json
-import logging
 import os
-import re
 import shutil
-import signal
 import stat
 import sys
 import time
 
+import inside
+from inside import answer, ask, begin, engine, held
+
 ROWS = 1000  # that are purged in one statement
-MANY = 500  # ids in one question to the database
 LISTED = 50  # entries of a kind that are told
 LOGS = "/var/log/kolla/glance"
 DONE = 0.8  # part of its time after which the work is ended in good order
 HANGING = ("saving", "importing", "uploading")
 
-answer_to = None  # the real standard output
-doing = "read its configuration"
-
-
-def settle(result):
-    """Print the answer and end at once, without waiting for threads or connections."""
-    answer_to.write(json.dumps(result) + "\n")
-    answer_to.flush()
-    os._exit(0)
-
-
-def begin(what):
-    """Say what is being done, for the error if it does not end."""
-    global doing
-    doing = what
-
 
 def configure():
-    """Read the configuration as the service does; return the options."""
-    import glance.db.migration  # noqa: F401  (declares the options of the database)
+    """Read the configuration as the service does, with the stores; return the options."""
     import glance_store
-    from glance.common import config
-    from oslo_config import cfg
 
-    config.parse_args(
-        args=[], default_config_files=cfg.find_config_files(project="glance", prog="glance-api")
-    )
+    conf = inside.configure("glance-api")
     reserved = {"os_glance_staging_store": "file", "os_glance_tasks_store": "file"}
-    glance_store.register_store_opts(config.CONF, reserved_stores=reserved)
-    # Glance itself would try for ever.
-    config.CONF.set_override("max_retries", 1, group="database")
-    return config.CONF
-
-
-def connect(conf):
-    """Return a connection to Glance's database."""
-    import sqlalchemy
-
-    return sqlalchemy.create_engine(conf.database.connection).connect()
-
-
-def ask(link, query, **values):
-    """Return the rows of a query."""
-    import sqlalchemy
-
-    return list(link.execute(sqlalchemy.text(query), values))
-
-
-def held():
-    """Return (device, inode) of every file that a process of this user has open."""
-    found = set()
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            if os.stat(f"/proc/{pid}").st_uid != os.getuid() or int(pid) == os.getpid():
-                continue
-            for number in os.listdir(f"/proc/{pid}/fd"):
-                # Into some filesystems only their owner may look; ours is none of these.
-                with contextlib.suppress(FileNotFoundError, PermissionError):
-                    seen = os.stat(f"/proc/{pid}/fd/{number}")
-                    found.add((seen.st_dev, seen.st_ino))
-    return found
-
-
-def statuses(link, ids):
-    """Return the status of those ids that are images."""
-    found, ids = {}, sorted(ids)
-    for start in range(0, len(ids), MANY):
-        some = {f"i{at}": one for at, one in enumerate(ids[start : start + MANY])}
-        marks = ", ".join(f":{name}" for name in some)
-        rows = ask(link, f"SELECT id, status FROM images WHERE id IN ({marks})", **some)
-        found.update(tuple(row) for row in rows)
-    return found
+    glance_store.register_store_opts(conf, reserved_stores=reserved)
+    return conf
 
 
 # Rows
@@ -143,14 +79,14 @@ def purge(conf, until, days, days_images):
     for age, images, remove in work:
         while True:
             begin("count deleted rows")
-            with connect(conf) as link:
+            with engine(conf).connect() as link:
                 waiting = dead_rows(link, age, images)
             if not waiting or time.monotonic() > until:
                 left.update(waiting)
                 break
             begin("purge deleted rows")
             remove(admin, age, ROWS)
-            with connect(conf) as link:
+            with engine(conf).connect() as link:
                 after = dead_rows(link, age, images)
             went = {name: count - after.get(name, 0) for name, count in waiting.items()}
             if not any(count > 0 for count in went.values()):
@@ -180,8 +116,9 @@ def staged(conf):
                     entry = {"path": path, "image": name[:36], "bytes": seen.st_size}
                     files.append({**entry, "age": max(0, age), "open": held_now})
     begin("read the database")
-    with connect(conf) as link:
-        return {"files": files, "images": statuses(link, {one["image"] for one in files})}
+    with engine(conf).connect() as link:
+        known = inside.images(link, {one["image"] for one in files})
+    return {"files": files, "images": {name: one["status"] for name, one in known.items()}}
 
 
 def unstage(paths):
@@ -215,6 +152,12 @@ def hanging(link, seconds):
     return [{"id": row[0], "status": row[1], "since": str(row[2])[:19]} for row in rows]
 
 
+def folders(store):
+    """Return the directories of a store of type file, which names one or several."""
+    several = [one.partition(":")[0] for one in store.filesystem_store_datadirs or ()]
+    return [one for one in several or [store.filesystem_store_datadir] if os.path.isdir(one)]
+
+
 def audit(conf, until, stuck, rest):
     """Compare images and stores; return what does not belong together."""
     import glance_store
@@ -223,7 +166,7 @@ def audit(conf, until, stuck, rest):
     begin("open the stores")
     glance_store.create_multi_stores(conf)
     begin("read the database")
-    with connect(conf) as link:
+    with engine(conf).connect() as link:
         stuck_images = hanging(link, int(stuck))
         locations = ask(
             link,
@@ -250,15 +193,13 @@ def audit(conf, until, stuck, rest):
     strays = []
     begin("read the directories of images")
     for store, kind in (conf.enabled_backends or {}).items():
-        if kind != "file":
-            continue
-        folder = getattr(conf, store).filesystem_store_datadir
-        for name in sorted(os.listdir(folder)) if folder and os.path.isdir(folder) else []:
-            with contextlib.suppress(FileNotFoundError):
-                seen = os.lstat(os.path.join(folder, name))
-                rested = time.time() - seen.st_mtime > int(rest)
-                if name not in known and stat.S_ISREG(seen.st_mode) and rested:
-                    strays.append({"file": name, "store": store, "bytes": seen.st_size})
+        for folder in folders(getattr(conf, store)) if kind == "file" else ():
+            for name in sorted(os.listdir(folder)):
+                with contextlib.suppress(FileNotFoundError):
+                    seen = os.lstat(os.path.join(folder, name))
+                    rested = time.time() - seen.st_mtime > int(rest)
+                    if name not in known and stat.S_ISREG(seen.st_mode) and rested:
+                        strays.append({"file": name, "store": store, "bytes": seen.st_size})
     return {
         "stuck": stuck_images[:LISTED],
         "lost": lost[:LISTED],
@@ -271,6 +212,12 @@ def audit(conf, until, stuck, rest):
             "strays": len(strays),
         },
         "checked": checked,
+        # Stores that can be asked for what they should have, but not for all that they have.
+        "unlisted": sorted(
+            store
+            for store, kind in (conf.enabled_backends or {}).items()
+            if kind not in ("file", "http")
+        ),
         "complete": time.monotonic() <= until,
     }
 
@@ -289,48 +236,32 @@ def rotate(most, keep, folder=LOGS):
         for number in range(int(keep), 1, -1):
             with contextlib.suppress(FileNotFoundError):
                 os.replace(f"{path}.{number - 1}", f"{path}.{number}")
-        # The writers keep their file; they append, so that they go on at its new end.
-        shutil.copyfile(path, f"{path}.new")
-        os.truncate(path, 0)
+        # The writers keep their file; they append, so that they go on at its new end. It is emptied
+        # at once when its last line is copied, so that hardly a line can come in between.
+        with open(path, "r+b") as log, open(f"{path}.new", "wb") as copy:
+            shutil.copyfileobj(log, copy)
+            log.truncate(0)
         os.replace(f"{path}.new", f"{path}.1")
         rotated.append(name)
     return {"rotated": rotated}
 
 
-def sentence(error):
-    """Return one sentence for an error, without credentials."""
-    reason = getattr(error, "orig", None) or error
-    args = getattr(reason, "args", ())
-    if len(args) > 1 and isinstance(args[0], int):
-        reason = f"{args[1]} (error {args[0]})"
-    text = re.sub(r"//[^/@\s]*@", "//", " ".join(str(reason).split())).rstrip(".")
-    return f"The housekeeping could not {doing}: {text or type(error).__name__}."
+def work(what, until, *arguments):
+    """Do one of the parts."""
+    if what == "rotate":
+        return rotate(*arguments)
+    if what == "unstage":
+        return unstage(*arguments)
+    conf = configure()
+    if what == "purge":
+        return purge(conf, until, *arguments)
+    return staged(conf) if what == "staged" else audit(conf, until, *arguments)
 
 
-def main(work, seconds, *arguments):
-    """Answer on the real standard output; whatever libraries print goes to standard error."""
-    global answer_to
-    answer_to = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    logging.basicConfig(level=logging.CRITICAL)
-    seconds, until = int(seconds), time.monotonic() + int(seconds) * DONE
-
-    def too_late(*_):
-        settle({"error": f"The housekeeping could not {doing} within {seconds} seconds."})
-
-    signal.signal(signal.SIGALRM, too_late)
-    signal.alarm(seconds)
-    try:
-        if work == "rotate":
-            settle(rotate(*arguments))
-        if work == "unstage":
-            settle(unstage(*arguments))
-        conf = configure()
-        if work == "purge":
-            settle(purge(conf, until, *arguments))
-        settle(staged(conf) if work == "staged" else audit(conf, until, *arguments))
-    except Exception as error:  # whatever it is, the caller gets a sentence
-        settle({"error": sentence(error)})
+def main(what, seconds, *arguments):
+    """Answer by the deadline."""
+    until = time.monotonic() + int(seconds) * DONE
+    answer("The housekeeping", int(seconds), lambda: work(what, until, *arguments))
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ class Minion:
     def __init__(self, folder):
         self.containers, self.orphans, self.fault = [SERVICE], 1, None
         self.others, self.hosts, self.pillar_fault = [], ["one"], None
-        self.listed, self.images, self.requested = [], {}, []
+        self.listed, self.images, self.requested, self.refused = [], {}, [], None
         self.asked, self.events, self.after_look = [], [], None
         self.opts = {"cachedir": str(folder), "file_client": "remote"}
 
@@ -52,6 +52,7 @@ class Minion:
             "glance_engine.containers": lambda: self.containers,
             "glance_engine.execute": self.execute,
             "glance_oneshot.script": lambda name: f"text of {name}",
+            "glance_oneshot.program": lambda texts: " and ".join(texts.values()),
             "glance_settings.get": self.settings,
             "event.send": lambda tag, data: self.events.append((tag, data)),
         }
@@ -68,6 +69,8 @@ class Minion:
     def request(self, settings, step, method, path, expect=(200,)):
         """The API: {name or id: images}, or an error that is raised."""
         if method == "PUT":
+            if path.endswith(self.refused or "none"):
+                raise CommandExecutionError("It is gone.")
             self.requested.append(path)
             return {"status": 202, "body": ""}
         name = urllib.parse.unquote_plus(path.rpartition("/")[2].partition("&")[0])
@@ -81,7 +84,7 @@ class Minion:
 
     def execute(self, name, command, user):
         assert (name, user) == ("glance_api", "glance")
-        assert command[command.index("-c") + 1] == "text of cache.py"
+        assert command[command.index("-c") + 1] == "text of inside.py and text of cache.py"
         work, seconds, *rest = command[command.index("-c") + 2 :]
         assert int(command[3]) > int(seconds), "the script gets the time to say what hangs"
         self.asked.append(work)
@@ -225,11 +228,16 @@ def test_what_the_script_says_is_the_reason(minion):
     assert glance_cache.clean()["comment"] == "Glance's cache could not read the database: gone."
 
 
-def test_a_script_that_is_killed_is_told_by_its_last_words(minion):
-    minion.functions["glance_engine.execute"] = lambda *_: {"rc": 137, "output": "hm"}
-    assert (
-        "ended with code 137 and no answer; its last words: hm" in glance_cache.clean()["comment"]
-    )
+@pytest.mark.parametrize(
+    ("rc", "words"),
+    [
+        (1, "ended with code 1 and no answer; its last words: hm"),
+        (137, "glance_api was killed: it did not end within 60 seconds, or the host had no memory"),
+    ],
+)
+def test_a_script_without_an_answer_is_told_by_its_end(minion, rc, words):
+    minion.functions["glance_engine.execute"] = lambda *_: {"rc": rc, "output": "hm"}
+    assert words in glance_cache.clean()["comment"]
 
 
 def test_a_glance_without_a_cache_is_no_failure(minion):
@@ -275,8 +283,9 @@ GONE = {"url": "http://10.0.0.2:9292", "images": 1, "idle": 5}
 def test_rows_of_other_nodes(minion, hosts, fault, removed):
     minion.others, minion.hosts, minion.pillar_fault = [GONE], hosts, fault
     minion.orphans = 0
-    glance_cache.clean()
+    report = glance_cache.clean()
     assert (minion.asked == ["look", "remove"]) is removed
+    assert ("The pillar is not valid" in report["comment"]) is bool(fault)
 
 
 def test_a_silent_node_of_a_group_has_left_and_one_that_listens_has_not(minion):
@@ -302,6 +311,16 @@ def test_images_of_the_list_are_asked_for_where_they_are_missing(minion):
     assert report["result"] is True, report
     assert report["requested"] == [missing["id"], named["id"]]
     assert minion.requested == [f"/v2/cache/{one}" for one in report["requested"]]
+
+
+def test_one_that_goes_meanwhile_keeps_none_of_the_others_away(minion):
+    gone, missing = image(1000), image(2000)
+    minion.listed, minion.refused = [gone["id"], missing["id"]], gone["id"]
+    minion.images = {one["id"]: [one] for one in (gone, missing)}
+    report = glance_cache.clean()
+    assert report["result"] is False
+    assert report["comment"].endswith(" It is gone.")
+    assert minion.requested == [f"/v2/cache/{missing['id']}"]
 
 
 def test_a_dry_run_asks_for_none(minion):

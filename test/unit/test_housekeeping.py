@@ -51,6 +51,22 @@ def test_the_purge_tells_what_went_and_what_waits(container):
     assert (report["job"], report["result"]) == ("housekeeping/purge", True)
 
 
+@pytest.mark.parametrize(
+    ("part", "key"),
+    [
+        ("purge", "glance_db_purge_age"),
+        ("leftovers", "glance_staging_max_age"),
+        ("audit", "glance_stuck_age"),
+        ("rotate_logs", "glance_log_max_size"),
+    ],
+)
+def test_a_part_that_is_off_asks_for_nothing(container, monkeypatch, part, key):
+    monkeypatch.setitem(SETTINGS, key, 0)
+    report = getattr(glance_housekeeping, part)()
+    assert report["skipped"] == f"glance:{key} is 0, so that this part is off."
+    assert container["asked"] == []
+
+
 def staged(path, **more):
     return {"path": path, "image": path[-1], "bytes": 10, "age": 101, "open": False, **more}
 
@@ -80,7 +96,11 @@ def test_left_overs_are_removed_and_counted(container):
     assert report["comment"] == "Removed 1 staged files (10 bytes); 3 were there."
 
 
-AUDIT = {"counts": {"stuck": 1, "lost": 0, "unknown": 0, "strays": 2}, "checked": 9}
+AUDIT = {
+    "counts": {"stuck": 1, "lost": 0, "unknown": 0, "strays": 2},
+    "checked": 9,
+    "unlisted": [],
+}
 
 
 @pytest.mark.parametrize(("lost", "complete"), [(0, True), (1, False)])
@@ -94,6 +114,13 @@ def test_the_audit_fails_only_for_lost_data(container, lost, complete):
     )
     assert ("the time was up" in report["comment"]) is not complete
     assert container["asked"] == [("audit", "600", "3600")]
+
+
+def test_stores_that_cannot_be_listed_are_told(container):
+    container["audit"] = {**AUDIT, "unlisted": ["ceph", "s3"], "complete": True}
+    assert glance_housekeeping.audit()["comment"].endswith(
+        "; data without an image is not looked for in ceph, s3."
+    )
 
 
 def test_a_hand_over_is_no_time_for_housekeeping(container):

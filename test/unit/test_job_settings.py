@@ -60,6 +60,16 @@ def test_keys_without_effect_are_told():
     assert any(one.startswith(words) for one in settings["warnings"])
 
 
+def test_images_are_listed_by_any_name_that_they_can_have():
+    names = ["Ubuntu 24.04, minimal", "d27620f4-be0a-4b58-8069-a81b8834fbb1"]
+    settings, faults = settings_for({"glance_cache_images": names})
+    assert (settings["glance_cache_images"], faults) == (names, [])
+    _, (fault,) = settings_for({"glance_cache_images": [5]})
+    assert fault == (
+        "glance:glance_cache_images:0 is 5; it must be the name of an image or its id."
+    )
+
+
 def housekeeping(**pillar):
     return settings_for(pillar)[1]
 
@@ -69,6 +79,13 @@ def test_rows_of_images_are_purged_only_with_the_advisory_accepted():
     (fault,) = housekeeping(**ages)
     assert fault.endswith("listing OSSN-0075 in glance:glance_accepted_advisories.")
     assert housekeeping(**ages, glance_accepted_advisories=["OSSN-0075"]) == []
+
+
+def test_rows_of_images_go_after_those_that_refer_to_them():
+    accepted = {"glance_accepted_advisories": ["OSSN-0075"]}
+    (fault,) = housekeeping(glance_db_purge_age=30, glance_db_purge_images_age=29, **accepted)
+    assert fault.startswith("glance:glance_db_purge_images_age is 29, less than glance:glance_db_")
+    assert housekeeping(glance_db_purge_age=30, glance_db_purge_images_age=30, **accepted) == []
 
 
 def test_rows_of_images_are_not_purged_alone():

@@ -1,5 +1,7 @@
 """The jobs of a minion: which, when, and what differs from them."""
 
+import subprocess
+
 import pytest
 
 import glance_jobs
@@ -74,6 +76,17 @@ def test_the_file_for_cron_prints_failures_only():
         "5 4 * * * root out=$(call 'a b' glance_cache.clean 2>&1) || echo \"$out\""
     )
     assert glance_jobs.cron_text({}, ["call"], "x") == ""
+
+
+@pytest.mark.parametrize(("code", "printed"), [(0, ""), (1, "it failed\n")])
+def test_cron_mails_failures_only(tmp_path, code, printed):
+    program = tmp_path / "call"
+    program.write_text(f"#!/bin/sh\necho it failed >&2\nexit {code}\n")
+    program.chmod(0o755)
+    text = glance_jobs.cron_text(wanted(), [str(program)], "x")
+    command = text.splitlines()[1].split(" root ")[1]
+    done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == (printed, "")
 
 
 class Scheduler:
