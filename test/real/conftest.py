@@ -9,11 +9,15 @@ from support import session
 from support.cluster import Cluster, Engines
 from support.deployed import WEB_HOST, WEB_PORT, Deployer
 from support.haproxy import HAProxy
+from support.image_cache import PILLAR as CACHE_PILLAR
+from support.image_cache import ImageCache
 from support.production import Production
 from support.salt_master import Master
 from support.stores.everything import Stores
 from support.straddle import Gate
 from support.watched import Place
+
+CACHE_SOAK = ("2023.2", "2024.1", "2026.1")
 
 
 @pytest.fixture(scope="session")
@@ -56,6 +60,22 @@ def deploy(_engine, request):
     deployer = Deployer(_engine, lambda: request.getfixturevalue("production_services"))
     yield deployer
     deployer.clean()
+
+
+@pytest.fixture(
+    scope="session",
+    params=["2026.2", *(pytest.param(one, marks=pytest.mark.soak) for one in CACHE_SOAK)],
+)
+def cache_release(request):
+    """The releases that cache and housekeeping are tested with."""
+    return request.param
+
+
+@pytest.fixture
+def cache(deploy, mariadb, cache_release):
+    """The cache of a production Glance, deployed once; see support/image_cache.py."""
+    glance = deploy(cache_release, production=True, reuse=True, **CACHE_PILLAR)
+    return ImageCache(glance, mariadb)
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,7 @@ from support.glance_files import join
 from support.load_process import LoadProcess
 from support.production import Production, write_whole
 from support.salt_call import LIMIT, Result, SaltCall
+from support.salt_loaders import Loaders
 
 OWNER = 42415  # user and group id of glance in Kolla's images
 DATA, DATABASE_FILE = "glance", "glance.sqlite"
@@ -92,6 +93,12 @@ class Deployed:
         merged = {**self.pillar, **pillar}
         self.pillar = {key: value for key, value in merged.items() if value is not None}
         self.salt.pillar({"glance": self.pillar})
+
+    def call(self, function, **more):
+        """Call a function in this process, for speed; return its answer and the return code."""
+        loaders = Loaders(self.engine.url, {"glance": self.pillar}, minion=self.salt.minion)
+        answer = loaders.modules[function](**more)
+        return answer, loaders.context.get("retcode", 0)
 
     def apply(self, sls="glance", **more):
         """Run state.apply to its end; return its Result (support/salt_call.py)."""

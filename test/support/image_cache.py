@@ -11,15 +11,27 @@ import threading
 import time
 from dataclasses import dataclass
 
+from support import session
+from support.deployed import WEB_HOST, WEB_PORT
 from support.salt_call import Result
 
 FOLDER = "/var/lib/glance-cache"
+CENTRAL_SINCE = "2024.1"  # the release
 MiB = 1024 * 1024
 LIMIT = 20 * MiB
 PILLAR = {
     "enable_glance_image_cache": "yes",
     "glance_cache_max_size": "20M",
     "glance_api_workers": 4,
+    # Imports of the tests come from a loopback address.
+    "glance_enable_interoperable_image_import": "yes",
+    "glance_image_import": {
+        "import_filtering_opts": {
+            "allowed_schemes": "[http]",
+            "allowed_hosts": [session.address(WEB_HOST)],
+            "allowed_ports": [WEB_PORT],
+        }
+    },
 }
 CHUNK = 64 * 1024
 PACE = 0.2  # seconds between two downloads of a reader
@@ -34,24 +46,78 @@ class Image:
 
 
 class ImageCache:
-    """The cache of a Deployed (support/deployed.py)."""
+    """The cache of a Glance, and its housekeeping.
 
-    def __init__(self, glance):
-        self.glance = glance
+    glance
+        A Deployed (support/deployed.py), or what is like it in ask, get, call, container, address,
+        port, token and release.
+    mariadb
+        The server of its database (support/services.py).
+    """
+
+    def __init__(self, glance, mariadb):
+        self.glance, self.mariadb = glance, mariadb
+
+    @property
+    def central(self):
+        """Whether the rows of all nodes are in Glance's database; else in a file of the node."""
+        return self.glance.release >= CENTRAL_SINCE
+
+    def rows(self, statement="SELECT image_id FROM cached_images"):
+        """First column of what a statement on the rows of copies finds."""
+        if self.central:
+            return [row[0] for row in self.mariadb.sql(statement, "glance")]
+        return self.sqlite(f"{FOLDER}/cache.db", statement)
+
+    def sqlite(self, path, statement):
+        """First column of what a statement finds in a database file of the container."""
+        code = (
+            "import sqlite3, sys\n"
+            "link = sqlite3.connect(sys.argv[1], timeout=20)\n"
+            "print(*(row[0] for row in link.execute(sys.argv[2])))\n"
+            "link.commit()"
+        )
+        command = ["python3", "-c", code, path, statement]
+        done, output = self.glance.container.exec_run(command, user="glance")
+        assert done == 0, output
+        return output.decode().split()
+
+    def forget(self, image):
+        """Remove the row of a copy."""
+        self.rows(f"DELETE FROM cached_images WHERE image_id = '{image.id}'")
 
     # Images
 
-    def upload(self, mebibytes):
-        """Make an image of random bytes; return an Image."""
-        record = {"name": "cached", "disk_format": "raw", "container_format": "bare"}
+    def empty(self, **record):
+        """Make an image without data; return its id."""
+        record = {"name": "cached", "disk_format": "raw", "container_format": "bare", **record}
         headers = {"Content-Type": "application/json"}
         status, body = self.glance.ask("POST", "/v2/images", json.dumps(record), headers)
         assert status == 201, body
-        data, name = os.urandom(int(mebibytes * MiB)), json.loads(body)["id"]
+        return json.loads(body)["id"]
+
+    def upload(self, mebibytes, part="file", **record):
+        """Make an image of random bytes; return an Image."""
+        name, data = self.empty(**record), os.urandom(int(mebibytes * MiB))
         headers = {"Content-Type": "application/octet-stream"}
-        status, body = self.glance.ask("PUT", f"/v2/images/{name}/file", data, headers, timeout=60)
+        path = f"/v2/images/{name}/{part}"
+        status, body = self.glance.ask("PUT", path, data, headers, timeout=60)
         assert status == 204, body
         return Image(name, hashlib.sha256(data).hexdigest())
+
+    def staged(self, mebibytes):
+        """Stage random bytes for an image that nobody imports; return its id."""
+        return self.upload(mebibytes, "stage").id
+
+    def shown(self, image):
+        """What the API tells of an image, by its id."""
+        status, body = self.glance.get(f"/v2/images/{image}")
+        assert status == 200, body
+        return json.loads(body)
+
+    def delete(self, image):
+        """Delete an image, also one that has lost its data."""
+        assert self.glance.ask("DELETE", f"/v2/images/{image.id}")[0] == 204
 
     def download(self, image):
         """Download once, so that it is cached; what comes must be right."""
@@ -178,7 +244,12 @@ class ImageCache:
 
     def clean(self, **more):
         """Run the job by hand; return its report, with the exit code in ``rc``."""
-        return self.report(self.glance.salt("glance_cache.clean", **more))
+        return self.job("glance_cache.clean", **more)
+
+    def job(self, function, **more):
+        """Run any job by hand; return its report likewise."""
+        report, code = self.glance.call(function, **more)
+        return {**report, "rc": code}
 
     def start(self, **more):
         """Start the job, and wait until it looks into the cache; return its process."""
@@ -187,33 +258,39 @@ class ImageCache:
         return process
 
     def scripts(self):
-        """Whether a script of the job runs in the container."""
-        return any("Look at the image cache" in " ".join(row) for row in self.processes())
+        """The ids of the processes of the job's script in the container."""
+        mark = "Look at the image cache"
+        rows = [(int(row[1]), " ".join(row[7:])) for row in self.processes()]
+        return [pid for pid, line in rows if line.startswith("python3 ") and mark in line]
 
     def processes(self):
         """The rows that ps has for the container's processes, not cut at its width of a screen."""
         return self.glance.container.top(ps_args="-efww")["Processes"]
 
-    @staticmethod
-    def report(result):
-        """The report of a Result (support/salt_call.py)."""
-        assert isinstance(result.json, dict), (result.stdout, result.stderr)
-        return {**result.json, "rc": result.rc}
-
     def end(self, process):
         """Wait for a job that was started; return its report."""
         stdout, stderr = process.communicate(timeout=120)
-        return self.report(Result.of(process.returncode, stdout, stderr))
+        result = Result.of(process.returncode, stdout, stderr)
+        assert isinstance(result.json, dict), (stdout, stderr)
+        return {**result.json, "rc": result.rc}
 
 
 @contextlib.contextmanager
 def frozen(container):
     """A container whose processes stand still, as those of a server that hangs."""
     pids = [int(row[1]) for row in container.top()["Processes"]]
+    with stopped(pids):
+        yield
+
+
+@contextlib.contextmanager
+def stopped(pids):
+    """Processes that stand still."""
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
     try:
         yield
     finally:
         for pid in pids:
-            os.kill(pid, signal.SIGCONT)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)

@@ -15,12 +15,13 @@ class Loaders:
     modules, states
         What `__salt__` and `__states__` are: ``loaders.modules["glance_settings.get"]()``,
         ``loaders.modules["state.sls"]("glance", test=True)``.
-    opts
-        The minion's options, as the modules see them.
+    opts, context
+        The minion's options, as the modules see them; what they share, such as the return code.
     """
 
-    def __init__(self, docker_url, pillar=None, minion_id="one", grains=None):
-        self.minion = Minion(docker_url, minion_id)
+    def __init__(self, docker_url, pillar=None, minion_id="one", grains=None, minion=None):
+        self.minion = minion or Minion(docker_url, minion_id)
+        minion_id = self.minion.id
         self._grains = {"id": minion_id, **GRAINS, **(grains or {})}
         self.pillar(pillar or {})
 
@@ -49,12 +50,12 @@ class Loaders:
             __cli="salt-call",
         )
         self.opts.update(options)
-        context = {}
+        self.context = {}
         utils = salt.loader.utils(self.opts)
-        self.modules = salt.loader.minion_mods(self.opts, utils=utils, context=context)
+        self.modules = salt.loader.minion_mods(self.opts, utils=utils, context=self.context)
         serializers = salt.loader.serializers(self.opts)
         self.states = salt.loader.states(
-            self.opts, self.modules, utils, serializers, context=context
+            self.opts, self.modules, utils, serializers, context=self.context
         )
         return self
 
