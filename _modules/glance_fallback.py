@@ -43,7 +43,7 @@ def undo(settings, want, name, err, back_to, born=None, held=None):
     words, present = last_words(name), __salt__["glance_engine.inspect"](name)
     lives = bool(held and present and present["running"] and present["started_at"] == held)
     try:
-        cut = _take_away(settings, name, back_to, lives)
+        cut = _take_away(settings, want, name, back_to, lives)
     except CommandExecutionError as later:
         return CommandExecutionError(f"{name} is not fit, because {str(err).rstrip('.')}; {later}")
     there = __salt__["glance_engine.inspect"](back_to) if back_to else None
@@ -73,10 +73,12 @@ def undo(settings, want, name, err, back_to, born=None, held=None):
     )
 
 
-def _take_away(settings, name, back_to, lives):
+def _take_away(settings, want, name, back_to, lives):
     """Remove a newcomer; what clients have in it ends first. Returns what had to be cut."""
     there = __salt__["glance_engine.inspect"](back_to) if back_to else None
     if lives and there and _serves_on(there):
+        # That may take minutes, in which the host may be rebooted.
+        __salt__["glance_newcomer.keep_charge"](back_to, want)
         return __salt__["glance_retire.remove"](settings, name, back_to)
     cut = __salt__["glance_retire.leave"](settings, name) if lives else []
     __salt__["glance_engine.remove"](name)

@@ -467,6 +467,22 @@ def test_a_check_that_fails_cuts_nobody_off_from_a_newcomer(host_with, policy, s
     assert step > 8
 
 
+def test_a_reboot_while_a_newcomer_is_taken_away_brings_the_old_one_up(host_with):
+    """Its transfers may take minutes, in which the old one must have the restart policy."""
+    for first, second in itertools.product(range(1, LAST), range(1, LAST)):
+        host = host_with()
+        if run(host, "new", kill_at=first) == "ended":
+            return
+        if len(host.containers) < 2 or any(one.stops_at for one in host.containers):
+            continue
+        old, new = host.containers
+        new.behaviour = host.behaviours["new"] = "refuses"
+        host.settings["glance_healthy_deadline"] = 1
+        if run(host, "new", kill_at=second) == "killed" and new.policy == "no":
+            host.reboot()
+            assert old.running, f"killed at {first}, rebooted at {second}: {host.events}"
+
+
 def test_slow_transfers_end_in_peace(host_with):
     for step in range(1, LAST):
         host = host_with()
