@@ -17,6 +17,8 @@ import re
 import ssl
 import subprocess
 import sys
+import threading
+import time
 import traceback
 
 ETC = "/etc/glance"
@@ -67,6 +69,8 @@ SECRET = re.compile(
     r"(password|passwd|secret|token|hmac_keys|(^|_)key)$|connection_string$|transport_url$"
     r"|credential"
 )
+SILENT = 15  # seconds in which a store that connects when Glance loads must have done so
+POLL = 0.5  # seconds between two looks at what is being loaded
 STORE_TROUBLE = re.compile(r"Failed to configure store correctly|Failed to load driver")
 
 
@@ -161,6 +165,33 @@ class Listener(logging.Handler):
         if self.pattern.search(record.getMessage()):
             self.messages.append(record.getMessage())
             self.stores.append(store_among(frames_from(sys._getframe())))
+
+
+class Watch(threading.Thread):
+    """Tells of a store that keeps the main thread waiting, as one does whose server is silent.
+
+    give_up
+        Called with a sentence; the driver itself may wait for ever.
+    """
+
+    def __init__(self, give_up, limit=SILENT):
+        super().__init__(daemon=True)
+        self.give_up, self.limit = give_up, limit
+        self.main = threading.main_thread().ident
+
+    def run(self):
+        inside, since = None, 0
+        while True:
+            store = store_among(frames_from(sys._current_frames().get(self.main)))
+            if store != inside:
+                inside, since = store, time.monotonic()
+            elif store and time.monotonic() - since > self.limit:
+                self.give_up(
+                    "Glance does not load with this configuration, because the store"
+                    f" {store} has not answered for {self.limit} seconds."
+                )
+                return
+            time.sleep(POLL)
 
 
 def validate(proof, spaces):
@@ -403,6 +434,16 @@ def main():
     os.dup2(2, 1)
     logging.basicConfig(level=logging.WARNING)
     proof = Proof()
+
+    def end(finding=""):
+        if finding:
+            proof.add(finding)
+        answer.write(json.dumps({"ok": not proof.findings, "findings": proof.findings}) + "\n")
+        answer.flush()
+        # Glance's threads and exit hooks have nothing left to do here.
+        os._exit(1 if proof.findings else 0)
+
+    Watch(end).start()
     try:
         prove(proof)
     except Exception as error:
@@ -411,10 +452,7 @@ def main():
             f"The proof itself failed in {where.name} ({os.path.basename(where.filename)} "
             f"line {where.lineno}): {reason_of(error)}."
         )
-    answer.write(json.dumps({"ok": not proof.findings, "findings": proof.findings}) + "\n")
-    answer.flush()
-    # Glance's threads and exit hooks have nothing left to do here.
-    os._exit(1 if proof.findings else 0)
+    end()
 
 
 if __name__ == "__main__":

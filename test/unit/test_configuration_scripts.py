@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import threading
 import types
 from pathlib import Path
 
@@ -140,6 +141,21 @@ class Refused(Exception):
     """As a database driver raises it, inside SQLAlchemy's own."""
 
 
+def test_a_store_that_does_not_answer_is_told():
+    told, answered = [], threading.Event()
+
+    def give_up(sentence):
+        told.append(sentence)
+        answered.set()
+
+    prove.Watch(give_up, limit=0.1).start()
+    Driver("archive").configure(lambda: answered.wait(30))
+    assert told == [
+        "Glance does not load with this configuration, because the store archive has not answered"
+        " for 0.1 seconds."
+    ]
+
+
 def test_a_database_error_is_a_sentence_without_login():
     error = types.SimpleNamespace(orig=Refused(1045, "Access denied for user 'glance'"))
     assert schema.sentence(error, "mysql+pymysql://glance:s3cr%40t@db:3306/glance?ssl_ca=/x") == (
@@ -163,7 +179,10 @@ def test_release_says_so_when_there_is_no_glance():
 def test_a_script_without_glance_still_answers_in_one_line(name):
     done = subprocess.run(
         # -S: without the libraries that happen to be installed beside this test
-        [sys.executable, "-S", FILES / f"{name}.py"], capture_output=True, text=True, check=False
+        [sys.executable, "-S", FILES / f"{name}.py"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     answer = json.loads(done.stdout)
     text = answer["error"] if name == "schema" else answer["findings"][0]
