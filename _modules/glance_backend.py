@@ -204,7 +204,8 @@ def _file(_settings, _entry):
 
 
 def _http(settings, _entry):
-    return {"https_ca_certificates_file": _authorities(settings)}
+    # Unless told otherwise this driver believes every certificate.
+    return {"https_ca_certificates_file": _authorities(settings), "https_insecure": "false"}
 
 
 def _rbd(settings, entry):

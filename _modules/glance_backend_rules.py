@@ -11,6 +11,9 @@ __virtualname__ = "glance_backend_rules"
 _READ_ONLY = ("http",)
 #: glance_store announces a last part that is shorter than the others with the size of the others.
 SWIFT_PARTS_FAIL_SINCE = "2025.2"
+#: Releases whose location API reads any address that a user gives; newer ones ask the filter of
+#: web-download before (import_filtering_opts).
+LOCATIONS_UNFILTERED = ("2024.2", "2026.1")
 SWIFT_UNIT = 1000 * 1024  # bytes in what glance_store calls a megabyte there
 #: Sections of glance-api.conf that are not stores.
 _SECTIONS = (
@@ -259,6 +262,19 @@ def _warnings(settings):
             f" or more whose size is told beforehand and is no multiple of {part}"
             f" (glance:{keys[0]}, glance:{keys[1]});"
             " send such an image without its size, or raise the first with Swift's max_file_size."
+        )
+    first, last = LOCATIONS_UNFILTERED
+    if (
+        "http" in kinds
+        and settings["keystone"]
+        and first <= settings["openstack_release"] <= last
+        and "add_image_location" not in settings["glance_policy"]
+    ):
+        found.append(
+            f"Glance {first} to {last} lets users register any address that this host reaches, such"
+            " as the metadata service of the cloud, as an image and read it: keep that to services"
+            " with glance:glance_policy:add_image_location: rule:service_api, or leave the store"
+            " http out of glance:glance_backends."
         )
     if settings["glance_show_image_direct_url"] and kinds - {"rbd", "http", "cinder"}:
         others = ", ".join(

@@ -108,7 +108,10 @@ def test_options_of_each_store():
     assert store(settings, "file")["options"] == {
         "filesystem_store_datadir": "/var/lib/glance/images"
     }
-    assert store(settings, "http")["options"] == {"https_ca_certificates_file": authority}
+    assert store(settings, "http")["options"] == {
+        "https_ca_certificates_file": authority,
+        "https_insecure": "false",
+    }
     assert store(settings, "s3")["options"] == {
         "s3_store_host": "http://127.0.0.1:9000",
         "s3_store_access_key": "minio",
@@ -393,6 +396,36 @@ def test_cache_with_ceph_warns_as_the_guide_does():
 def test_direct_url_is_fine_with_ceph_alone():
     warnings = good({**WITH_CEPH, "glance_show_image_direct_url": "yes"})["warnings"]
     assert not [text for text in warnings if "direct_url" in text]
+
+
+@pytest.mark.parametrize(
+    ("pillar", "warned"),
+    [
+        ({"openstack_release": "2024.1"}, False),
+        ({"openstack_release": "2024.2"}, True),
+        ({"openstack_release": "2026.1"}, True),
+        ({"openstack_release": "2026.2"}, False),
+        (
+            {
+                "openstack_release": "2026.1",
+                "glance_policy": {"add_image_location": "rule:service_api"},
+            },
+            False,
+        ),
+        (
+            {
+                "openstack_release": "2026.1",
+                "glance_backends": [{"name": "file", "type": "file"}],
+            },
+            False,
+        ),
+    ],
+)
+def test_addresses_that_users_may_register_as_images(pillar, warned):
+    found = [text for text in good({**KEYSTONE, **pillar})["warnings"] if "register any" in text]
+    assert len(found) == warned
+    trial = {key: value for key, value in pillar.items() if key != "glance_policy"}
+    assert not [text for text in good(trial)["warnings"] if "register any" in text]
 
 
 def test_parts_of_large_images_in_swift():
