@@ -35,8 +35,9 @@ def host_with(tmp_path, monkeypatch):
 
     def make(behaviours=None, **options):
         made = Host(tmp_path / str(next(numbers)), {**BEHAVIOURS, **(behaviours or {})}, **options)
+        functions = made.salt()
         for module in REPLACING:
-            monkeypatch.setattr(module, "__salt__", made.salt(), raising=False)
+            monkeypatch.setattr(module, "__salt__", functions, raising=False)
             if hasattr(module, "time"):
                 monkeypatch.setattr(module, "time", made.clock)
         run(made, "old")
