@@ -45,13 +45,13 @@ INSTANTS = 10  # random ones
 SPAN = 60  # seconds of an upgrade in which they lie
 
 
-@pytest.mark.parametrize("victim", ["orchestration", "engine", "minion"])
+@pytest.mark.parametrize("victim", ["orchestration", "orchestration engine", "minion"])
 @pytest.mark.parametrize("point", POINTS)
 def test_kill_at_every_step(cluster, point, victim):
     on_the_old_release(cluster, fresh_schema=True)
     job = start(cluster)
     cluster.master.event(point, seconds=LONG)
-    kill(cluster, job, victim, point.split("/")[1])
+    kill(cluster, job, *victim.split(), host=point.split("/")[1])
     wait_for(lambda: cluster.ask("GET", "/v2/images?limit=1")[0] == 200, 60, "an answer")
     finishes(cluster)
     assert heads(cluster) == NEW_HEADS

@@ -72,7 +72,7 @@ def test_a_bad_release_shows_before_the_switch(cluster, kind, values, keys, word
         roll = Roll(cluster)
         report = load.stop()
     cluster.pillar(**dict.fromkeys(keys, 2 if "glance_min_healthy_time" in keys else None))
-    told = roll.steps["The upgrade is reported"]["comment"].splitlines()
+    told = roll.report.splitlines()
     assert roll.rc != 0 and words in told[0], roll.comments
     assert told[1:3] == ["  failed: ctl1", "  untouched: ctl2, ctl3"]
     assert before == {host.id: host.container.id for host in cluster.hosts}

@@ -87,6 +87,13 @@ class Roll:
     def changed(self):
         return [one["__id__"] for one in self.states if one.get("changes")]
 
+    @property
+    def report(self):
+        """What the last state tells."""
+        return next(
+            one["comment"] for name, one in self.steps.items() if name.endswith(" reported")
+        )
+
     def step_seconds(self, words):
         """Seconds of the step with these words in its sentence."""
         (found,) = [one for name, one in self.steps.items() if words in name]
@@ -227,19 +234,23 @@ def on_the_old_release(cluster, rolling="yes", fresh_schema=False, **keys):
     )
 
 
-def kill(cluster, job, victim, name="ctl1"):
-    """Kill -9 of the orchestration, alone or with the engine or the minion of a host."""
-    if victim != "minion":
+def kill(cluster, job, *victims, host="ctl1"):
+    """Kill -9 of the orchestration, and of the engine or the minion of a host, which come back.
+
+    Without ``orchestration`` that must find out by itself.
+    """
+    if "orchestration" in victims:
         os.killpg(job.process.pid, signal.SIGKILL)
-    if victim == "minion":
-        minion = cluster.master.minions[name]
+    if "minion" in victims:
+        minion = cluster.master.minions[host]
         minion.terminate()  # with the job that is at work
         minion.start()
-        assert Roll(cluster, job=job).rc != 0, "the orchestration tells that a minion was lost"
-    if victim == "engine":
-        engine = cluster.host(name).engine
+    if "engine" in victims:
+        engine = cluster.host(host).engine
         engine.kill_daemon()
         engine.start()
+    if "orchestration" not in victims:
+        assert Roll(cluster, job=job).rc != 0, "it tells that it has lost a host"
 
 
 def finishes(cluster):
