@@ -201,7 +201,7 @@ def stopped(name):
             ret["comment"] = "The glance-api container would have been stopped."
             return ret
         cut = __salt__["glance_replace.stop_all"](settings, remove=False)
-        ret["comment"] = "The glance-api container was stopped; apply glance.container to start it."
+        ret["comment"] = "The glance-api container was stopped and is kept as it was."
         ret["comment"] += _cut(cut)
     except (CommandExecutionError, SaltInvocationError) as err:
         ret.update(result=False, changes={}, comment=str(err))
