@@ -22,6 +22,7 @@ PLANNER = {"deploy": "glance_deploy", "upgrade": "glance_upgrade", "rollback": "
 ANSWER = 10  # seconds a minion may take to answer at all
 # Seconds after which a minion that works is asked whether it still does (no deadline).
 PATIENCE = 60
+REFRESH = {"glance_formula.digest": [], "saltutil.refresh_pillar": ["wait=True"]}
 SYNC = {
     "saltutil.sync_modules": ["refresh=False"],
     "saltutil.sync_states": ["refresh=False"],
@@ -179,10 +180,8 @@ def _gather(mode, hosts, test, saltenv, again=False, look=True):
         kwarg.update(schema=hosts[0], prove=True)
     with salt.client.get_local_client(mopts=dict(__opts__)) as client:
         alive = _wait_for_work(client, hosts, test)
-        if look and alive:
-            arguments = [[*given, f"saltenv={saltenv}"] for given in SYNC.values()]
-            arguments[-1] = SYNC["saltutil.refresh_pillar"]
-            _ask(client, alive, list(SYNC), arguments)
+        if look:
+            _refresh(client, alive, saltenv)
         told = _ask(client, alive, "glance_host.facts", kwarg=kwarg)
     found = [_host(host, host in alive, told.get(host)) for host in hosts]
     return {
@@ -194,6 +193,21 @@ def _gather(mode, hosts, test, saltenv, again=False, look=True):
         "lock": __salt__["glance_lock.look"](),
         "again": again,
     }
+
+
+def _refresh(client, hosts, saltenv):
+    """The pillar of these hosts is the present one, and so are the formula's modules."""
+    told = _ask(client, hosts, list(REFRESH), list(REFRESH.values()))
+    wanted = __salt__["glance_formula.digest"]()
+    stale = [
+        host
+        for host, one in told.items()
+        if not isinstance(one, dict) or one.get("glance_formula.digest") != wanted
+    ]
+    if stale:
+        arguments = [[*given, f"saltenv={saltenv}"] for given in SYNC.values()]
+        arguments[-1] = SYNC["saltutil.refresh_pillar"]
+        _ask(client, stale, list(SYNC), arguments)
 
 
 def _store(hosts):

@@ -33,7 +33,8 @@ class Client:
             if host in self.silent:
                 found[host] = {"out": "no_return", "ret": "Minion did not return."}
             else:
-                given = self.answers.get(fun if isinstance(fun, str) else "sync", {})
+                several = "refresh" if "glance_formula.digest" in fun else "sync"
+                given = self.answers.get(fun if isinstance(fun, str) else several, {})
                 found[host] = {"ret": given(host) if callable(given) else given, "retcode": 0}
         return found
 
@@ -48,6 +49,7 @@ class Master:
         self.made = {"refusals": [], "steps": [{"do": "state"}], "nothing": False}
         module = glance_orchestrate
         functions = {
+            "glance_formula.digest": lambda: "same",
             "glance_lock.look": lambda: None,
             "glance_lock.held": lambda: self.held,
             "glance_lock.release": lambda: self.released.append(True),
@@ -133,9 +135,25 @@ def test_a_group_may_be_a_text_with_commas_as_in_any_pillar(master):
 
 def test_few_calls_and_the_modules_come_before_the_facts(master):
     glance_orchestrate.plan("deploy", group=GROUP)
-    first, second, third = [fun for fun, _ in master.client.asked]
-    assert (first, third) == ("saltutil.running", "glance_host.facts")
-    assert set(second) == set(glance_orchestrate.SYNC)
+    assert master.client.asked == [
+        ("saltutil.running", GROUP),
+        (list(glance_orchestrate.REFRESH), GROUP),
+        (list(glance_orchestrate.SYNC), GROUP),
+        ("glance_host.facts", GROUP),
+    ]
+
+
+def test_who_has_the_present_modules_does_not_take_them_again(master):
+    """A minion that never synced does not even know the question."""
+    unknown = "'glance_formula.digest' is not available."
+    words = {"ctl1": "same", "ctl2": unknown}
+    master.client.answers["refresh"] = lambda host: {"glance_formula.digest": words[host]}
+    glance_orchestrate.plan("deploy", group=GROUP)
+    assert (list(glance_orchestrate.SYNC), ["ctl2"]) in master.client.asked
+    words["ctl2"] = "same"
+    master.client.asked.clear()
+    glance_orchestrate.plan("deploy", group=GROUP)
+    assert list(glance_orchestrate.SYNC) not in [fun for fun, _ in master.client.asked]
 
 
 def test_a_host_that_does_not_answer_is_left_to_the_planner(master):
