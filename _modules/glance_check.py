@@ -32,7 +32,7 @@ CHECK_MAX_AGE = 600
 CLEANUP_TIMEOUT = 5
 POLL = 0.5  # seconds between two questions to a load balancer
 # Seconds for each answer when all stores are looked at; some drivers try again for a minute.
-STORE_TIMEOUT = 20
+STORE_TIMEOUT = 15
 READ_ONLY_STORES = ("http",)
 # Head of an empty qcow2 of version 2, as glance_http takes bytes.
 QCOW2 = (
