@@ -119,5 +119,6 @@ def production(_watched):
 
 @pytest.fixture(scope="session")
 def stores(_services, request):
-    """Ceph (twice), Swift with Keystone, S3, vCenter; see support/stores/everything.py."""
+    """Ceph (twice), Swift with Keystone, S3, vCenter, web; see support/stores/everything.py."""
+    request.getfixturevalue("_mariadb")  # starts beside them, and Glance needs it afterwards
     return Stores(_services, lambda: request.getfixturevalue("keystone"))

@@ -329,6 +329,11 @@ class Cluster:
         options.setdefault("web", f"{session.address(WEB_HOST)}:{WEB_PORT}")
         return LoadProcess(url or self.url, **options)
 
+    def empty(self):
+        """Remove everything that was deployed."""
+        self._order = None
+        self._engines.empty()
+
     def clean(self):
         """Forget what was deployed."""
         self._order = None

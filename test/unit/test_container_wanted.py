@@ -126,3 +126,14 @@ def test_old_releases_have_the_environment_tell_the_authorities_of_s3():
     assert "AWS_CA_BUNDLE" not in wanted("2024.1", stores=[s3])["spec"]["environment"]
     bare = {**s3, "options": {}}
     assert "AWS_CA_BUNDLE" not in wanted("2023.2", stores=[bare])["spec"]["environment"]
+
+
+def test_a_container_that_attaches_volumes_of_cinder_sees_the_devices():
+    plain = wanted(enable_cinder=True)["spec"]
+    assert not plain["privileged"]
+    assert "/dev:/dev" not in plain["volumes"]
+    attaching = wanted(enable_cinder=True, enable_cinder_backend_iscsi=True, needs_privileged=True)[
+        "spec"
+    ]
+    assert attaching["privileged"]
+    assert {"/dev:/dev", "iscsi_info:/etc/iscsi"} <= set(attaching["volumes"])

@@ -1,10 +1,13 @@
 """A GlusterFS volume, mounted on this machine as often as there are hosts to share it."""
 
+import contextlib
+import os
 import subprocess
 import tempfile
 
 from docker.types import Mount
 
+from support.deployed import wait_for
 from support.stores.server import Server
 
 
@@ -43,6 +46,29 @@ class Gluster(Server):
     def mount(self, name):
         """Mount it again."""
         self.execute("mount", "-t", "glusterfs", f"{self.address}:/images", f"/mnt/{name}")
+
+    @contextlib.contextmanager
+    def brickless(self):
+        """While this lasts the server is down; what mounts it stays mounted."""
+        self._volume("stop")
+        try:
+            yield
+        finally:
+            self._volume("start")
+            # The clients connect again by themselves.
+            wait_for(lambda: all(map(os.path.isdir, self.mounts.values())), 60, "a mount")
+
+    @contextlib.contextmanager
+    def read_only(self):
+        """While this lasts nobody may write."""
+        self._volume("set", "features.read-only", "on")
+        try:
+            yield
+        finally:
+            self._volume("set", "features.read-only", "off")
+
+    def _volume(self, action, *arguments):
+        self.execute("gluster", "--mode=script", "volume", action, "images", *arguments)
 
     def close(self):
         """End it and leave nothing mounted."""
