@@ -94,6 +94,8 @@ def test_the_schedule_keeps_each_below_its_limit_under_concurrent_downloads(clus
         cache.wait(lambda cache=cache: cache.size <= LIMIT, INTERVAL + 15)
         for image in images:
             cache.download(image)
+    cluster.pillar(glance_cache_clean_interval=None, glance_cache_clean_splay=None)
+    cluster.apply(sls="glance.jobs")
 
 
 def test_rows_of_a_host_that_left_go(cluster, caches):

@@ -42,7 +42,8 @@ def test_a_full_disk_stops_no_download_and_gets_room_again(deploy, mariadb, smal
     # To the last byte, so that not even a row could be written.
     cache.run(f"head -c {DISK} /dev/zero >/var/lib/glance-cache/invalid/{images[0].id}")
     assert free(small_disk) == 0
-    cache.download(images[-1])
+    if cache.central:  # else Glance itself cannot note that a copy was read
+        cache.download(images[-1])
     report = cache.clean()
     assert report["result"] is True, report
     assert free(small_disk) >= DISK // 20
