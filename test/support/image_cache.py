@@ -253,8 +253,9 @@ class ImageCache:
 
     def start(self, **more):
         """Start the job, and wait until it looks into the cache; return its process."""
+        before = set(self.scripts())
         process = self.glance.salt.start("glance_cache.clean", **more)
-        self.wait(lambda: self.scripts() or process.poll() is not None)
+        self.wait(lambda: set(self.scripts()) - before or process.poll() is not None)
         return process
 
     def scripts(self):
