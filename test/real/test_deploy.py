@@ -1,12 +1,13 @@
 """The deploy orchestration: every host checked before one is touched, then one after the other."""
 
+import json
 import time
 
 import psutil
 import pytest
 
 from support import bad_images
-from support.cluster import RELEASE
+from support.cluster import BUSY, RELEASE
 
 pytestmark = pytest.mark.cluster
 
@@ -49,7 +50,8 @@ class Deploying:
 @pytest.fixture(scope="module")
 def served(cluster):
     """Three hosts that serve; each test leaves pillar and hosts in agreement."""
-    cluster.deploy(reuse=True)
+    cluster.deploy(reuse="edited", **BUSY)
+    cluster.pillar(glance_replace_strategy=None, glance_haproxy_socket=None)
     return cluster
 
 
@@ -70,8 +72,9 @@ def test_an_edit_is_rolled_out_host_after_host_and_no_request_fails(cluster, dep
     """On the way one host fails; when the reason has gone, the same command goes on."""
     before = deploying.containers()
     bad = bad_images.derive(cluster.host("ctl2").engine, cluster.image(RELEASE), "exits")
-    cluster.pillar(**capped(100))
+    cluster.pillar(**capped(150))
     cluster.pillar("ctl2", glance_api_image_full=bad)
+    follower = cluster.start_run("state.event", "glance/*")
     with cluster.load(rate=RATE) as load:
         load.wait(requests=100)
         try:
@@ -98,6 +101,7 @@ def test_an_edit_is_rolled_out_host_after_host_and_no_request_fails(cluster, dep
     for name in ("ctl2", "ctl3"):
         assert f"{name}: The container was replaced by hand-over (newcomer" in deploying.report
     assert "  done: ctl2, ctl3\n  unchanged: ctl1\n" in deploying.report
+    followed(follower.interrupt())
     after = deploying.containers()
     assert after["ctl1"] == halfway["ctl1"] and not set(after.values()) & set(before.values())
 
@@ -108,6 +112,21 @@ def test_an_edit_is_rolled_out_host_after_host_and_no_request_fails(cluster, dep
     assert deploying.report == (
         "ctl1, ctl2 and ctl3 run Glance as the pillar says: nothing is to be done."
     )
+
+
+def followed(printed):
+    """What an operator has seen in another terminal: each phase of each host, and how it ended."""
+    lines = [line.split("\t", 1) for line in printed.splitlines() if line.startswith("glance/ctl")]
+    told = [(tag, json.loads(text)["data"]) for tag, text in lines]
+    assert all(set(data) == {"phase", "state", "seconds", "text"} for _, data in told), printed
+    states = [(tag, data["state"]) for tag, data in told]
+    assert ("glance/ctl2/replacement", "failed") in states, printed
+    for name in ("ctl1", "ctl2", "ctl3"):
+        mine = [state for state in states if state[0].startswith(f"glance/{name}/")]
+        for phase in ("precheck", "replacement", "newcomer-healthy", "transfers-ended"):
+            assert (f"glance/{name}/{phase}", "ends") in mine, (phase, printed)
+        replaced = (f"glance/{name}/replacement", "begins"), (f"glance/{name}/replacement", "ends")
+        assert mine.index(replaced[0]) < mine.index(replaced[1])
 
 
 def refused(deploying, before, sentence):
@@ -135,6 +154,22 @@ def test_an_image_that_one_host_lacks_touches_no_host(cluster, deploying):
         refused(deploying, before, "ctl2: The image glance-api:nowhere is not on this host")
     finally:
         cluster.pillar("ctl2", glance_api_image_full=None)
+
+
+@pytest.mark.soak
+def test_an_edit_by_drain_fails_no_request(cluster, deploying):
+    before = deploying.containers()
+    kinds = "lists,transfers,upload_slow,download_slow,import_direct,import_web"
+    cluster.pillar(glance_replace_strategy="drain", **capped(200))
+    with cluster.load(rate=RATE, kinds=kinds) as load:
+        load.wait(in_flight=["upload_slow", "download_slow"], ok={"import_direct": 1})
+        assert deploying() == 0, cluster.told(deploying.last)
+        report = load.stop()
+    cluster.pillar(glance_replace_strategy=None)
+    print({kind: (row["ok"], row["p99"]) for kind, row in report["kinds"].items()})
+    assert (report["failures"], report["stuck"]) == ([], [])
+    assert deploying.report.count("was replaced by draining it first") == 3
+    assert not set(deploying.containers().values()) & set(before.values())
 
 
 @pytest.mark.soak

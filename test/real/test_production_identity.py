@@ -1,12 +1,6 @@
 """Keystone: what is registered there, by whom it is used, and what happens when it is away."""
 
 import contextlib
-import hashlib
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -98,46 +92,6 @@ def test_what_differs_is_told_and_repaired_and_nothing_else(production):
     again = production.apply()
     assert again.rc == 0, again.comments
     assert again.changed == []
-
-
-def test_an_unmodified_openstack_client_finds_the_api_in_the_catalog(production, tmp_path):
-    keystone = production.keystone
-    keystone.ensure("project", "customers", domain_id="default")
-    keystone.user("customer", "customer-password", project="customers", role="member")
-    auth = {
-        "auth_url": f"{keystone.url}/v3",
-        "username": "customer",
-        "password": "customer-password",
-        "project_name": "customers",
-        "user_domain_name": "Default",
-        "project_domain_name": "Default",
-    }
-    cloud = {"clouds": {"here": {"auth": auth, "region_name": "RegionOne"}}}
-    (tmp_path / "clouds.yaml").write_text(json.dumps(cloud), encoding="utf8")
-    data = os.urandom(2 * 1024 * 1024)
-    (tmp_path / "up").write_bytes(data)
-
-    def openstack(*arguments):
-        client = Path(sys.executable).with_name("openstack")
-        ran = subprocess.run(
-            [client, "--os-cloud", "here", "image", *arguments],
-            cwd=tmp_path,
-            env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONWARNINGS": "ignore"},
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        assert ran.returncode == 0, ran.stderr
-        return ran.stdout
-
-    made = json.loads(
-        openstack("create", "tiny", "--file", "up", "--disk-format", "raw", "-f", "json")
-    )
-    assert made["status"] == "active"
-    openstack("save", "tiny", "--file", "down")
-    down = (tmp_path / "down").read_bytes()
-    assert hashlib.sha512(down).digest() == hashlib.sha512(data).digest()
-    openstack("delete", "tiny")
 
 
 def test_requests_are_authenticated_as_the_security_guide_asks(production):

@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from support import session
+from support import cpu, session
 from support.deployed import LABEL, WEB_HOST, WEB_PORT, wait_for
 from support.docker_engine import TestEngine
 from support.load_process import LoadProcess
@@ -21,6 +21,8 @@ from support.salt_master import Job
 RELEASE = "2026.2"
 PORT = 9292
 FIRST_ADDRESS = 41  # of session.address
+# Keys of a host that answers lists beside slow transfers, each of which holds a worker.
+BUSY = {"glance_api_workers": 3}
 
 
 class Host:
@@ -292,6 +294,12 @@ class Cluster:
             and self.ask("GET", "/v2/images?limit=1", host)[0] == 200
             for host in self.hosts
         )
+
+    def cpu(self):
+        """CPU seconds so far of Salt (commands too) and of the hosts' engines and containers."""
+        salt = [self.master.daemon.pid, *(one.pid for one in self.master.minions.values())]
+        pids = [cpu.family(pid) for pid in salt] + [one.engine.processes() for one in self.hosts]
+        return cpu.seconds(set().union(*pids))
 
     # Requests
 

@@ -208,6 +208,10 @@ class Engine:
             grown = bool(more)
         return family
 
+    def processes(self):
+        """Return the ids of all processes of the engine: daemons, shims, containers."""
+        return self._daemons() | self.container_processes()
+
     def _daemons(self):
         table = _processes()
         pid = self.pid
@@ -221,7 +225,7 @@ class Engine:
     def _kill_all(self):
         # Daemons first: a living one would restart what dies. Shims before their children
         # would let processes slip away to another parent, so everything is listed before.
-        victims = self._daemons() | self.container_processes()
+        victims = self.processes()
         for pid in sorted(victims):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

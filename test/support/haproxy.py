@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 import shutil
 import socket
 import tempfile
@@ -12,6 +13,8 @@ from support.docker_engine import archive
 from support.services import START_LIMIT
 from support.session import address
 
+# The last of five numbers in HAProxy's HTTP log is that of its tries, with a + before it.
+REDISPATCHED = re.compile(r' \d+/\d+/\d+/\d+/\+\d+ .*"(\S+ \S+)')
 POLL = 0.1  # seconds between two looks at a condition
 STATS = 1936  # port of the admin socket
 
@@ -98,6 +101,12 @@ class HAProxy:
         """What the worker that answers now is: its process id."""
         said = self._answers() or ""
         return next((line for line in said.splitlines() if line.startswith("Pid:")), None)
+
+    def redispatched(self):
+        """Return the requests that were given to another server, as "GET /healthcheck"."""
+        lines = self.container.logs().decode("utf8", "replace").splitlines()
+        found = [REDISPATCHED.search(line) for line in lines]
+        return [match[1] for match in found if match]
 
     def check(self, text):
         """Let the real HAProxy judge a drop-in; return (exit code, what it says)."""

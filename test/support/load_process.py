@@ -97,10 +97,14 @@ class LoadProcess:
                 raise AssertionError(f"the load did not get that far in {seconds} s: {seen}")
             time.sleep(POLL)
 
+    def begin_nothing_new(self):
+        """Let it end what is in flight, and then itself."""
+        self.process.send_signal(signal.SIGTERM)
+
     def stop(self, seconds=240):
         """End the load, let it verify its ledger, return the report (load.py describes it)."""
         if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
+            self.begin_nothing_new()
         self.process.wait(seconds)
         if not self._report.exists():
             raise AssertionError(f"the load left no report: {self.output[-2000:]}")

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -101,6 +102,12 @@ class Job:
             self.process.wait()
             raise AssertionError(f"it took longer than {limit} s: {self._said()}") from None
         return Answer.of(self.process.returncode, *self._said())
+
+    def interrupt(self):
+        """End it as Ctrl-C does; return what it has printed."""
+        self.process.send_signal(signal.SIGINT)
+        self.process.wait(LIMIT)
+        return self._said()[0]
 
     def _said(self):
         texts = []
