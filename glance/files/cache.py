@@ -230,15 +230,29 @@ def remove(conf, cache, steps, seconds):
     return result
 
 
+def opened():
+    """Return the cache; the service that writes to its SQLite at this moment is waited for."""
+    import glance.image_cache
+    from glance.common.exception import BadDriverConfiguration
+
+    while True:
+        try:
+            return glance.image_cache.ImageCache()
+        except BadDriverConfiguration as error:
+            # The driver has waited for two seconds by itself; the deadline is that of the script.
+            if "database is locked" not in str(error):
+                raise
+
+
 def work(what, seconds, steps):
     """Look, or remove."""
     conf = configure("glance-api", "glance-cache")
-    import glance.image_cache  # declares the options of the cache
+    import glance.image_cache  # noqa: F401  (declares the options of the cache)
 
     if not conf.image_cache_dir or "cache" not in str(conf.paste_deploy.flavor):
         return {"off": True}
     begin("read the database")
-    cache = glance.image_cache.ImageCache()
+    cache = opened()
     return look(conf, cache) if what == "look" else remove(conf, cache, steps, seconds)
 
 

@@ -100,7 +100,7 @@ def test_requests_are_authenticated_as_the_security_guide_asks(production):
     text = read.output.decode()
     assert "flavor = keystone\n" in text
     assert "auth_type = password\n" in text
-    assert "insecure" not in text
+    assert "insecure = true" not in text
 
 
 def test_another_password_than_the_users_is_refused_before_anything_stops(production):

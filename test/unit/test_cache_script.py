@@ -161,3 +161,35 @@ def test_the_deadline_ends_it_in_good_order(folder, monkeypatch):
     monkeypatch.setattr(cache.time, "monotonic", lambda: 0 if slow() else 99)
     removed, kept, _, _ = remove(folder, step("file", "a"), step("file", "b"))
     assert (removed, kept) == ([0], {1: "the time was up"})
+
+
+@pytest.mark.parametrize(
+    ("reason", "tries"), [("Got error: database is locked.", 3), ("no xattr here", 1)]
+)
+def test_a_cache_that_the_service_writes_to_is_waited_for(monkeypatch, reason, tries):
+    """Glance's SQLite driver gives up after two seconds."""
+
+    class BadDriverConfiguration(Exception):
+        pass
+
+    opened = []
+
+    def image_cache():
+        opened.append(reason)
+        if len(opened) < 3:
+            raise BadDriverConfiguration(reason)
+        return "the cache"
+
+    for name, module in {
+        "glance": SimpleNamespace(image_cache=SimpleNamespace(ImageCache=image_cache)),
+        "glance.image_cache": SimpleNamespace(),
+        "glance.common": SimpleNamespace(),
+        "glance.common.exception": SimpleNamespace(BadDriverConfiguration=BadDriverConfiguration),
+    }.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    if tries == 3:
+        assert cache.opened() == "the cache"
+    else:
+        with pytest.raises(BadDriverConfiguration, match=reason):
+            cache.opened()
+    assert len(opened) == tries
