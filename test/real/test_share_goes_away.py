@@ -26,11 +26,7 @@ def health(glance):
 
 def test_a_share_that_goes_away_is_noticed(share, deploy):
     server, mount = share
-    # The trial's database lies on the share as well: without it nobody can tell of imports, and the
-    # restart waits for them as long as it may.
-    glance = deploy(
-        glance_file_datadir_volume=str(mount), glance_min_healthy_time=1, glance_drain_timeout=5
-    )
+    glance = deploy(glance_file_datadir_volume=str(mount), glance_min_healthy_time=1)
     mark = server / "images" / ".glance-hosts" / "one"
     assert mark.exists() and health(glance) == 200
 

@@ -114,6 +114,7 @@ class Host:
             "glance_replace_strategy": strategy,
             "docker_restart_policy": policy,
             "glance_drain_timeout": 300,
+            "keystone": True,
             "enable_haproxy": False,
             "glance_min_healthy_time": 2,
             "glance_healthy_deadline": 60,

@@ -524,6 +524,17 @@ def test_what_goes_on_at_the_deadline_is_cut_and_told(host_with):
     is_whole(host, "new")
 
 
+def test_without_keystone_there_are_no_imports_to_ask_for(host_with):
+    """A trial has its database where its images are, and that may be away."""
+    host = host_with()
+    host.settings["keystone"] = False
+    host.containers[0].import_ends = host.clock.now + 1000
+    report = glance_replace.run(host.settings_for("new"), host.want("new"), {})
+    assert report["cut"] == []
+    assert host.clock.now < 1000 + host.settings["glance_drain_timeout"]
+    is_whole(host, "new")
+
+
 def test_the_policy_of_a_container_that_crashed_once_can_be_changed(host_with):
     host = host_with()
     host.crash(host.containers[0])
