@@ -80,7 +80,8 @@ class Job:
         self._out = tempfile.TemporaryFile()  # noqa: SIM115 - read when the process has ended
         self._err = tempfile.TemporaryFile()  # noqa: SIM115
         self.process = subprocess.Popen(
-            line,
+            # Tests that were started in the background ignore Ctrl-C, and so would their children.
+            ["env", "--default-signal=INT", *line],
             stdin=subprocess.DEVNULL,
             stdout=self._out,
             stderr=self._err,
