@@ -164,13 +164,19 @@ def test_images_of_the_list_are_kept_on_the_disk(cache, listed):
 
     listed(by_id.id, "the one")
     others = cache.fill(3, 8)
-    report = cache.clean()
-    assert (report["result"], report["requested"]) == (True, []), report
-    assert report["freed"]["pruned"]["count"] > 0
+    # A copy that was read just now may stay until a later run of the job.
+    cache.wait(lambda: prunes(cache), 120)
     assert {by_id.id, by_name.id} <= set(cache.files()), "though they were read before the others"
     # Which of them is the least recently used is told in whole seconds only.
     assert not {one.id for one in others} <= set(cache.files())
     cache.delete(by_name)
+
+
+def prunes(cache):
+    """Whether a run of the job, which has nothing to ask for, takes copies away for their size."""
+    report = cache.clean()
+    assert (report["result"], report["requested"]) == (True, []), report
+    return "pruned" in report["freed"]
 
 
 @pytest.fixture
