@@ -92,6 +92,7 @@ def world(deploy, salt_factories):
         made = World(glance, master)
         cron = glance.salt.minion.options["glance.cron_dir"]
         master.add({made.id: {"docker.url": glance.engine.url, "glance.cron_dir": cron}})
+        made.salt("saltutil.sync_all")
         yield made
 
 
