@@ -31,6 +31,8 @@ If the database cannot be read: ``{"error": "one sentence"}``, without any passw
 
 With GLANCE_SCHEMA_WAIT=SECONDS in its environment it looks again until another host has made the
 schema, or that time is over; ``waited`` tells for how long.
+
+The scripts that work on the database beside this one answer by :func:`attempt` and :func:`answer`.
 """
 
 import glob
@@ -54,6 +56,10 @@ FILES = """SELECT i.id FROM images i JOIN image_locations l ON l.image_id = i.id
     AND l.value LIKE 'file:///var/lib/glance/images/%' ORDER BY i.created_at DESC LIMIT 20"""
 WAIT = "GLANCE_SCHEMA_WAIT"
 POLL = 2  # seconds between two looks while waiting
+
+
+class Refused(Exception):
+    """Nothing was changed; the text is a sentence."""
 
 
 def connection():
@@ -178,7 +184,7 @@ def place(heads, known, contract, check):
     return {0: "current", 5: "uncontracted"}.get(check, "behind")
 
 
-def sentence(error, url):
+def sentence(error, url, fault="cannot be read"):
     """Return one sentence for an error, without credentials."""
     reason = getattr(error, "orig", None) or error
     args = getattr(reason, "args", ())
@@ -186,47 +192,62 @@ def sentence(error, url):
         reason = f"{args[1]} (error {args[0]})"
     text = " ".join(str(reason).split())
     where = re.sub(r"//[^/]*@", "//", url.partition("?")[0])
-    return f"The database {where} cannot be read: {text.rstrip('.')}."
+    return f"The database {where} {fault}: {text.rstrip('.')}."
 
 
-def settled(answer):
+def settled(found):
     """Tell whether waiting cannot change an answer any more.
 
     A bootstrap in progress shows as: no login, no database, no tables, tables without a version,
     an old version, no metadata definitions yet. None of these with content in it is one.
     """
-    if answer.get("error"):
+    if found.get("error"):
         return False
-    return answer["position"] == "ahead" or bool(answer["metadef_namespaces"] or answer["images"])
+    return found["position"] == "ahead" or bool(found["metadef_namespaces"] or found["images"])
 
 
-def attempt():
-    """Return the answer for the configured database, or the reason why there is none."""
+def attempt(work, fault="cannot be read", secrets=()):
+    """Return what some work on the configured database returns, or the reason why it has failed.
+
+    work: function of the URL.  fault: what the sentence of an error says of the database.
+    secrets: what an error must not tell, beside the password of the URL.
+    """
     url = "of this configuration"
     try:
         url = connection()
-        return look(url)
+        return work(url)
+    except Refused as refused:
+        text = f"{str(refused).rstrip('.')}."
     except Exception as error:  # whatever it is, the caller gets a sentence
-        text = sentence(error, url)
-        secret = re.search(r"//[^/:@]*:([^@]+)@", url)
-        return {"error": text.replace(secret.group(1), "***") if secret else text}
+        text = sentence(error, url, fault)
+    for secret in (*re.findall(r"//[^/:@]*:([^@]+)@", url), *secrets):
+        text = text.replace(secret, "***")
+    return {"error": text}
 
 
-def main():
-    """Answer on the real standard output; whatever libraries print goes to standard error."""
-    answer = os.fdopen(os.dup(1), "w")
+def answer(work):
+    """Do some work, print its result on the real standard output, and end the process.
+
+    work: function without arguments; returns what JSON can hold.  It ends at once, without waiting
+    for threads or connections.  Whatever libraries print goes to standard error.
+    """
+    answer_to = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     logging.basicConfig(level=logging.ERROR)
-    began, patience = time.monotonic(), float(os.environ.get(WAIT, 0))
-    result = attempt()
-    while not settled(result) and time.monotonic() - began < patience:
-        time.sleep(POLL)
-        result = attempt()
-    result["waited"] = round(time.monotonic() - began)
-    answer.write(json.dumps(result) + "\n")
-    answer.flush()
+    answer_to.write(json.dumps(work()) + "\n")
+    answer_to.flush()
     os._exit(0)
 
 
+def main():
+    """Look, and again as long as it is worth waiting; return the answer."""
+    began, patience = time.monotonic(), float(os.environ.get(WAIT, 0))
+    result = attempt(look)
+    while not settled(result) and time.monotonic() - began < patience:
+        time.sleep(POLL)
+        result = attempt(look)
+    return {**result, "waited": round(time.monotonic() - began)}
+
+
 if __name__ == "__main__":
-    main()
+    answer(main)

@@ -24,7 +24,7 @@ def main(order, url):
                 code = subprocess.run(command, check=False).returncode
                 if code:
                     return code
-    except schema_change.Refused as refused:
+    except schema.Refused as refused:
         print(f"{refused}.", file=sys.stderr)
         return 1
     except Exception as error:  # noqa: BLE001  (one of several libraries' errors)

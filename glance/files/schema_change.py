@@ -12,10 +12,7 @@ Phases that were done are passed over, so that it can be run again after any int
 
 import contextlib
 import json
-import logging
-import os
 import pathlib
-import re
 import sys
 import time
 
@@ -26,13 +23,8 @@ PAUSE = 2  # seconds between two attempts, in which those who waited behind the 
 LOCKED = (1205, 1213)  # waited too long for a lock, deadlock
 
 
-class Refused(Exception):
-    """Nothing was changed; the text is a sentence."""
-
-
-def main(order):
+def main(url, order):
     """Do what is ordered and return the answer."""
-    url = schema.connection()
     with alone(url):
         before = after = schema.look(url)
         _check(before, order)
@@ -48,7 +40,7 @@ def main(order):
                 if _code(error) not in LOCKED:
                     raise
                 if time.monotonic() > deadline:
-                    raise Refused(
+                    raise schema.Refused(
                         f"The schema was not changed within {order['patience']} seconds, because"
                         " another client holds a lock on it: end its transaction (SHOW"
                         " PROCESSLIST tells which) and run the same command again"
@@ -65,14 +57,14 @@ def main(order):
 
 def _check(found, order):
     if found["position"] not in ("current", "uncontracted", "expanded", "behind"):
-        raise Refused(
+        raise schema.Refused(
             f"The schema ({', '.join(found['heads_in_database']) or 'none'}) is"
             f" {found['position']} for this image, so it was not changed"
         )
     if "expand" in found["pending"] and "expand" not in order["phases"]:
-        raise Refused("The schema is not expanded yet: apply glance.upgrade.expand first")
+        raise schema.Refused("The schema is not expanded yet: apply glance.upgrade.expand first")
     if found["half_done"] and not found["half_done"]["repairable"]:
-        raise Refused(found["half_done"]["remedy"])
+        raise schema.Refused(found["half_done"]["remedy"])
 
 
 def _work(url, order):
@@ -95,7 +87,7 @@ def _work(url, order):
             getattr(commands, phase)(online_migration=order["online"])
         except SystemExit as end:
             if end.code not in (None, 0):
-                raise Refused(f"glance-manage db {phase}: {end.code}") from end
+                raise schema.Refused(f"glance-manage db {phase}: {end.code}") from end
 
 
 def _repair(url, order):
@@ -154,7 +146,7 @@ def alone(url, patience=0):
     with engine.connect() as link:
         if not link.execute(wanted, {"name": name, "patience": patience}).scalar():
             owner = link.execute(text("SELECT IS_USED_LOCK(:name)"), {"name": name}).scalar()
-            raise Refused(
+            raise schema.Refused(
                 "Somebody else changes this schema now (connection"
                 f" {owner} of the database server): wait for its end and run the same command again"
             )
@@ -174,33 +166,9 @@ def _code(error):
     return None
 
 
-def run():
-    """Answer on the real standard output; whatever libraries print goes to standard error."""
-    answer = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    logging.basicConfig(level=logging.ERROR)
-    order = json.loads(
-        pathlib.Path(__file__).with_name("schema_change.json").read_text(encoding="utf-8")
-    )
-    url = "of this configuration"
-    try:
-        url = schema.connection()
-        result = main(order)
-    except Refused as refused:
-        result = {"error": str(refused).rstrip(".") + "."}
-    except Exception as error:  # noqa: BLE001  (whatever it is, the caller gets a sentence)
-        text = schema.sentence(error, url)
-        result = {"error": text.replace("cannot be read", "was not changed as ordered")}
-    told = json.dumps(result)
-    secrets = re.findall(r"//[^/:@]*:([^@]+)@", url)
-    if order["admin"]:
-        secrets.append(order["admin"]["password"])
-    for secret in secrets:
-        told = told.replace(secret, "***")
-    answer.write(told + "\n")
-    answer.flush()
-    os._exit(0)
-
-
 if __name__ == "__main__":
-    run()
+    file = pathlib.Path(__file__).with_name("schema_change.json")
+    order = json.loads(file.read_text(encoding="utf-8"))
+    fault = "was not changed as ordered"
+    hidden = [order["admin"]["password"]] if order["admin"] else []
+    schema.answer(lambda: schema.attempt(lambda url: main(url, order), fault, hidden))

@@ -5,8 +5,6 @@ Runs inside a one-shot container, beside schema.py; the folder that the file goe
 copy of the file.  The last line is JSON: ``file``, ``heads``, ``tables``, ``rows``, or ``error``.
 """
 
-import json
-import logging
 import os
 import sqlite3
 import time
@@ -119,21 +117,5 @@ def _name(name):
     return "`" + name.replace("`", "``") + "`"
 
 
-def run():
-    """Answer on the real standard output; whatever libraries print goes to standard error."""
-    answer = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    logging.basicConfig(level=logging.ERROR)
-    url = "of this configuration"
-    try:
-        url = schema.connection()
-        result = main(url)
-    except Exception as error:  # noqa: BLE001  (whatever it is, the caller gets a sentence)
-        result = {"error": schema.sentence(error, url)}
-    answer.write(json.dumps(result) + "\n")
-    answer.flush()
-    os._exit(0)
-
-
 if __name__ == "__main__":
-    run()
+    schema.answer(lambda: schema.attempt(main))

@@ -6,10 +6,6 @@ the schema.  What is there stays as it is.  The last line is JSON: ``loaded`` an
 (one sentence).
 """
 
-import json
-import logging
-import os
-
 import schema
 import schema_change
 
@@ -28,23 +24,5 @@ def main(url):
     return {"loaded": [one for one in before if one not in after], "missing": after}
 
 
-def run():
-    """Answer on the real standard output; whatever libraries print goes to standard error."""
-    answer = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    logging.basicConfig(level=logging.ERROR)
-    url = "of this configuration"
-    try:
-        url = schema.connection()
-        result = main(url)
-    except schema_change.Refused as refused:
-        result = {"error": str(refused)}
-    except Exception as error:  # noqa: BLE001  (whatever it is, the caller gets a sentence)
-        result = {"error": schema.sentence(error, url)}
-    answer.write(json.dumps(result) + "\n")
-    answer.flush()
-    os._exit(0)
-
-
 if __name__ == "__main__":
-    run()
+    schema.answer(lambda: schema.attempt(main))

@@ -167,6 +167,30 @@ def test_a_database_error_is_a_sentence_without_login():
     )
 
 
+@pytest.mark.parametrize(
+    ("work", "answer"),
+    [
+        ("print('noise') or url[:5]", "mysql"),
+        ("1 / 0", {"error": "The database mysql://db/y is lost: division by zero."}),
+        ("refuse('adm1n is no user of ' + url)", {"error": "*** is no user of mysql://x:***@db/y."}),
+    ],
+)
+def test_the_last_line_of_a_script_of_the_database_is_its_answer(work, answer):
+    body = f"""
+import schema
+
+def refuse(text):
+    raise schema.Refused(text)
+
+schema.connection = lambda: "mysql://x:c4n4ry@db/y"
+schema.answer(lambda: schema.attempt(lambda url: {work}, "is lost", ["adm1n"]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", body], cwd=FILES, capture_output=True, text=True, check=True
+    )
+    assert json.loads(done.stdout) == answer
+
+
 def test_release_says_so_when_there_is_no_glance():
     done = subprocess.run(
         [sys.executable, "-S", FILES / "release.py"], capture_output=True, text=True, check=False

@@ -24,7 +24,7 @@ def bootstrap(monkeypatch, tmp_path):
     @contextlib.contextmanager
     def alone(url, patience):
         if url == "taken":
-            raise module.schema_change.Refused("Somebody else changes this schema now")
+            raise module.schema.Refused("Somebody else changes this schema now")
         note(f"locked {url} for {patience}")
         yield
         note("unlocked")
