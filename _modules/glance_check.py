@@ -331,18 +331,9 @@ def _abandoned(image, project, here, alive, now):
 
 def _this_process():
     """Host, its boot, process id and that process's start: nothing else is ever the same."""
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as stream:
-        boot = stream.read().strip()
-    return f"{socket.gethostname()} {boot} {os.getpid()} {_started(os.getpid())}"
+    pid, boot = os.getpid(), __salt__["glance_process.boot"]()
+    return f"{socket.gethostname()} {boot} {pid} {__salt__['glance_process.started'](pid)}"
 
 
 def _alive(pid, started):
-    return _started(pid) == started
-
-
-def _started(pid):
-    try:
-        with open(f"/proc/{int(pid)}/stat", encoding="utf-8", errors="replace") as stream:
-            return stream.read().rpartition(")")[2].split()[19]
-    except (OSError, ValueError):
-        return None
+    return __salt__["glance_process.started"](pid) == started

@@ -150,14 +150,7 @@ def _shown(lock):
 
 def _process(pid):
     """Machine, its boot, process id and that process's start: nothing else is ever the same."""
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        boot = file.read().strip()
-    try:
-        with open(f"/proc/{int(pid)}/stat", encoding="utf-8", errors="replace") as file:
-            fields = file.read().rpartition(")")[2].split()
-        started = None if fields[0] == "Z" else fields[19]
-    except OSError:
-        started = None
+    boot, started = __salt__["glance_process.boot"](), __salt__["glance_process.started"](pid)
     return [_machine(), boot, pid, started]
 
 

@@ -15,6 +15,7 @@ import glance_cache
 import glance_check
 import glance_http
 import glance_log
+import glance_process
 import glance_screen
 
 pytestmark = pytest.mark.one_host
@@ -68,6 +69,8 @@ class Node:
         return {
             "glance_check.deep": glance_check.deep,
             "glance_check.stores": glance_check.stores,
+            "glance_process.boot": glance_process.boot,
+            "glance_process.started": glance_process.started,
             "glance_log.position": glance_log.position,
             "glance_log.reason": glance_log.reason,
             "glance_cache.health": glance_cache.health,

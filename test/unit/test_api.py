@@ -10,6 +10,7 @@ from salt.exceptions import CommandExecutionError, SaltInvocationError
 import glance_api
 import glance_check
 import glance_http
+import glance_process
 import glance_screen
 from support.fake_api import PROJECT, FakeApi, html, serve
 
@@ -52,6 +53,8 @@ class Minion:
             "glance_log.reason": self.reason,
             "glance_http.request": glance_http.request,
             "glance_http.project": glance_http.project,
+            "glance_process.boot": glance_process.boot,
+            "glance_process.started": glance_process.started,
             "glance_screen.make": glance_screen.make,
             "glance_settings.get": self.get,
             "glance_cache.health": lambda settings: self.cache,
@@ -186,7 +189,7 @@ def check_image(minion, pid=None, started="1", age=0, **more):
 def test_leftovers_of_killed_checks_are_removed(minion):
     check_image(minion)  # this process id, but an earlier process
     check_image(minion, pid=2**22 + 1)
-    check_image(minion, age=601, started=glance_check._started(os.getpid()))
+    check_image(minion, age=601, started=glance_process.started(os.getpid()))
     check_image(minion, age=601, tags=["glance-formula-check", "glance-formula-check h b 1 1"])
     glance_api.deep_check()
     assert minion.api.images == {}
@@ -194,7 +197,7 @@ def test_leftovers_of_killed_checks_are_removed(minion):
 
 def test_what_is_not_left_over_stays(minion):
     kept = {
-        check_image(minion, started=glance_check._started(os.getpid())),  # runs right now
+        check_image(minion, started=glance_process.started(os.getpid())),  # runs right now
         check_image(minion, tags=["glance-formula-check", "glance-formula-check h b 1 1"]),
         check_image(minion, age=900, name="glance-formula-check-of-a-user"),
         check_image(minion, age=900, owner="somebody else"),

@@ -5,6 +5,7 @@ from salt.exceptions import CommandExecutionError
 
 import glance_check
 import glance_http
+import glance_process
 from support.fake_api import FakeApi, serve
 
 pytestmark = pytest.mark.backends
@@ -63,6 +64,8 @@ def node(request, monkeypatch):
             "glance_haproxy.notice": lambda settings: made.patience,
             "glance_log.position": lambda: 77,
             "glance_log.reason": made.told,
+            "glance_process.boot": glance_process.boot,
+            "glance_process.started": glance_process.started,
         }
         monkeypatch.setattr(glance_check, "__salt__", table, raising=False)
         monkeypatch.setattr(glance_check, "__context__", {}, raising=False)

@@ -8,12 +8,18 @@ import time
 import pytest
 
 import glance_lock
+import glance_process
 
 pytestmark = pytest.mark.cluster
 
 
 @pytest.fixture
 def lock(tmp_path, monkeypatch):
+    functions = {
+        "glance_process.boot": glance_process.boot,
+        "glance_process.started": glance_process.started,
+    }
+    monkeypatch.setattr(glance_lock, "__salt__", functions, raising=False)
     monkeypatch.setattr(glance_lock, "__opts__", {"cachedir": str(tmp_path)}, raising=False)
     return tmp_path / glance_lock.FILE
 
