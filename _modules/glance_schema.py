@@ -246,18 +246,7 @@ def load_metadefs(settings, want):
     Returns ``{"loaded": namespaces, "seconds"}``. Raises CommandExecutionError when some are
     missing afterwards.
     """
-    files = __salt__["glance_configuration.files"](settings, want["labels"]["glance.release"])
-    files = __salt__["glance_oneshot.with_scripts"](
-        files, ["schema_pending.py", "schema.py", "schema_change.py", "schema_metadefs.py"]
-    )
-    result = __salt__["glance_oneshot.run"](
-        "schema",
-        settings,
-        want,
-        files,
-        BOOTSTRAP_TIMEOUT,
-        data=settings["database_kind"] == "sqlite",
-    )
+    result = _alone(settings, want, "schema_metadefs")
     answer = __salt__["glance_oneshot.answer"](result, "load the metadata definitions")
     problem = answer.get("error")
     if answer.get("missing"):
@@ -366,15 +355,23 @@ def _lacks_metadefs(found, fresh):
 
 
 def _work(settings, want, commands):
-    """Run a container that changes the database, while no other one does."""
+    """Run commands of Glance that change the database."""
     order = {"commands": commands, "patience": LOCK_PATIENCE}
+    __salt__["glance_progress.tell"]("schema", "begins")
+    result = _alone(settings, want, "schema_bootstrap", order)
+    __salt__["glance_progress.tell"]("schema", "ends", result["seconds"])
+    return result
+
+
+def _alone(settings, want, name, order=None):
+    """Run a script that changes the database in a container, while no other one does."""
     files = __salt__["glance_configuration.files"](settings, want["labels"]["glance.release"])
     files = __salt__["glance_oneshot.with_scripts"](
-        files, ["schema_pending.py", "schema.py", "schema_change.py", "schema_bootstrap.py"]
+        files, ["schema_pending.py", "schema.py", "schema_change.py", f"{name}.py"]
     )
-    files = __salt__["glance_oneshot.with_order"](files, "schema_bootstrap.json", order)
-    __salt__["glance_progress.tell"]("schema", "begins")
-    result = __salt__["glance_oneshot.run"](
+    if order:
+        files = __salt__["glance_oneshot.with_order"](files, f"{name}.json", order)
+    return __salt__["glance_oneshot.run"](
         "schema",
         settings,
         want,
@@ -382,8 +379,6 @@ def _work(settings, want, commands):
         BOOTSTRAP_TIMEOUT,
         data=settings["database_kind"] == "sqlite",
     )
-    __salt__["glance_progress.tell"]("schema", "ends", result["seconds"])
-    return result
 
 
 def _start_again(database):
