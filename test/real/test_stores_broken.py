@@ -21,6 +21,7 @@ STEPS = {
     "proof": ("glance: proof begins", "glance: proof failed"),
     "check": ("checking it deeply", "glance: replacement failed"),
 }
+IMAGES, LOST = "/var/lib/glance/images", "/var/lib/glance/lost"
 STRANGERS = "/etc/ssl/certs/ISRG_Root_X1.pem"  # an authority that has signed none of the servers
 
 
@@ -216,23 +217,13 @@ def test_a_wrong_secret_of_s3_is_refused(glance, stores):
 
 
 @contextlib.contextmanager
-def unwritable(glance):
-    """The directory of the images belongs to somebody else."""
-    glance.container.exec_run("chown -R root:root /var/lib/glance/images", user="root")
+def spoiled(glance, command, undo):
+    """The directory of the images is as a command of root's makes it."""
+    glance.container.exec_run(command, user="root")
     try:
         yield
     finally:
-        glance.container.exec_run("chown -R glance:glance /var/lib/glance/images", user="root")
-
-
-@contextlib.contextmanager
-def gone(glance):
-    """The directory of the images is not there."""
-    glance.container.exec_run("mv /var/lib/glance/images /var/lib/glance/lost", user="root")
-    try:
-        yield
-    finally:
-        glance.container.exec_run("mv /var/lib/glance/lost /var/lib/glance/images", user="root")
+        glance.container.exec_run(undo, user="root")
 
 
 def told_by_verify(glance, store, words):
@@ -249,13 +240,13 @@ def told_by_verify(glance, store, words):
 
 
 def test_a_data_directory_that_glance_may_not_write_is_told_by_verify(glance):
-    with unwritable(glance):
+    with spoiled(glance, f"chown -R root:root {IMAGES}", f"chown -R glance:glance {IMAGES}"):
         told_by_verify(glance, "file", "Permission to write image storage media denied")
 
 
 @pytest.mark.soak
 def test_a_data_directory_that_is_gone_is_told_by_verify(glance):
-    with gone(glance):
+    with spoiled(glance, f"mv {IMAGES} {LOST}", f"mv {LOST} {IMAGES}"):
         told_by_verify(glance, "file", "No such file or directory")
 
 
