@@ -82,6 +82,7 @@ class Proof:
         self.files = [os.path.join(etc, "glance-api.conf"), *conf_d]
         self.cache_file = os.path.join(etc, "glance-cache.conf")
         self.findings = []
+        self.store = None  # the one that Glance sets up just now
         self.secrets = set()
         self.sections = {}  # section -> option -> values of the last file that has it
 
@@ -154,35 +155,34 @@ def namespaces():
 
 
 class Listener(logging.Handler):
-    """Collects the messages of a logger that match a pattern."""
+    """Collects the messages of a logger that match a pattern, and which store each is about."""
 
-    def __init__(self, pattern):
+    def __init__(self, pattern, proof):
         super().__init__()
-        self.pattern = re.compile(pattern)
+        self.pattern, self.proof = re.compile(pattern), proof
         self.messages, self.stores = [], []
 
     def emit(self, record):
         if self.pattern.search(record.getMessage()):
             self.messages.append(record.getMessage())
-            self.stores.append(store_among(frames_from(sys._getframe())))
+            self.stores.append(self.proof.store)
 
 
 class Watch(threading.Thread):
-    """Tells of a store that keeps the main thread waiting, as one does whose server is silent.
+    """Tells of a store that keeps Glance waiting, as one does whose server is silent.
 
     give_up
         Called with a sentence; the driver itself may wait for ever.
     """
 
-    def __init__(self, give_up, limit=SILENT):
+    def __init__(self, proof, give_up, limit=SILENT):
         super().__init__(daemon=True)
-        self.give_up, self.limit = give_up, limit
-        self.main = threading.main_thread().ident
+        self.proof, self.give_up, self.limit = proof, give_up, limit
 
     def run(self):
         inside, since = None, 0
         while True:
-            store = store_among(frames_from(sys._current_frames().get(self.main)))
+            store = self.proof.store
             if store != inside:
                 inside, since = store, time.monotonic()
             elif store and time.monotonic() - since > self.limit:
@@ -203,7 +203,7 @@ def validate(proof, spaces):
     with open(names, "w", encoding="utf-8") as handle:
         for section, options in proof.sections.items():
             handle.write(f"[{section}]\n" + "".join(f"{name} = x\n" for name in options))
-    listener = Listener(r"^\S+/\S+ is not part of the sample config$")
+    listener = Listener(r"^\S+/\S+ is not part of the sample config$", proof)
     logging.getLogger().addHandler(listener)
     sys.argv = ["oslo-config-validator", "--input-file", names]
     sys.argv += [f"--namespace={one}" for one in spaces]
@@ -308,17 +308,16 @@ def load(proof):
     engine = sqlalchemy.create_engine(proof.sections["database"]["connection"][-1])
     models.BASE.metadata.create_all(engine)
 
-    listener = Listener(STORE_TROUBLE)
+    listener = Listener(STORE_TROUBLE, proof)
     logging.getLogger("glance_store").addHandler(listener)
     logging.getLogger("glance_store").setLevel(logging.WARNING)
+    follow_stores(proof)
     try:
         from glance.common import wsgi_app
 
         wsgi_app.init_app()
     except (Exception, SystemExit) as error:
-        frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
-        store = store_among(frames)
-        where = f", because the store {store} cannot be used" if store else ""
+        where = f", because the store {proof.store} cannot be used" if proof.store else ""
         proof.add(f"Glance does not load with this configuration{where}: {reason_of(error)}.")
         return False
     finally:
@@ -328,20 +327,24 @@ def load(proof):
     return True
 
 
-def frames_from(frame):
-    """The frame and those that called it."""
-    while frame:
-        yield frame
-        frame = frame.f_back
+def follow_stores(proof):
+    """Keep in the proof which store glance_store sets up; each is made, then configured.
 
+    The call stack does not tell: the driver of VMware connects in a green thread of its own.
+    """
+    from glance_store import multi_backend
 
-def store_among(frames):
-    """Return the name of the store whose driver is at work in one of the frames, or None."""
-    for frame in frames:
-        name = getattr(frame.f_locals.get("self"), "backend_group", None)
-        if isinstance(name, str):
-            return name
-    return None
+    make, every = multi_backend._load_multi_store, multi_backend._load_multi_stores
+
+    def make_one(*args, **kwargs):
+        proof.store = kwargs["backend"]
+        return make(*args, **kwargs)
+
+    def make_every(*args, **kwargs):
+        yield from every(*args, **kwargs)
+        proof.store = None
+
+    multi_backend._load_multi_store, multi_backend._load_multi_stores = make_one, make_every
 
 
 def reason_of(error):
@@ -366,10 +369,12 @@ def check_loaded(proof):
 
     conf = cfg.CONF
     for name in proof.backends():
+        proof.store = name
         try:
             multi_backend.get_store_from_store_identifier(name)
         except Exception as error:
             proof.add(f"The store {name} is enabled but cannot be used: {reason_of(error)}.")
+    proof.store = None
     try:
         enforcer = policy.Enforcer()
         enforcer.load_rules(True)
@@ -443,7 +448,7 @@ def main():
         # Glance's threads and exit hooks have nothing left to do here.
         os._exit(1 if proof.findings else 0)
 
-    Watch(end).start()
+    Watch(proof, end).start()
     try:
         prove(proof)
     except Exception as error:

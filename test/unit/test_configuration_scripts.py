@@ -119,22 +119,34 @@ def test_the_reason_of_an_error_without_words_is_its_cause():
     assert prove.reason_of(ValueError("a line.\n")) == "ValueError: a line"
 
 
-class Driver:
-    """A store's driver, as glance_store makes it."""
+@pytest.fixture
+def stores(monkeypatch):
+    """A stand-in for glance_store, which makes stores as the real one does."""
+    made = types.ModuleType("glance_store.multi_backend")
+    made.seen = []
 
-    def __init__(self, backend_group):
-        self.backend_group = backend_group
+    def make(conf, entry, invoke_load=True, backend=None):
+        made.seen.append(("made", backend))
+        return backend
 
-    def configure(self, act):
-        return act()
+    def every(conf):
+        for name in conf:
+            yield made._load_multi_store(conf, "file", backend=name)
+
+    made._load_multi_store, made._load_multi_stores = make, every
+    package = types.ModuleType("glance_store")
+    package.multi_backend = made
+    monkeypatch.setitem(sys.modules, "glance_store", package)
+    return made
 
 
-def test_the_store_at_work_is_named():
-    def frames():
-        return list(prove.frames_from(sys._getframe()))
-
-    assert Driver("archive").configure(lambda: prove.store_among(frames())) == "archive"
-    assert Driver(None).configure(lambda: prove.store_among(frames())) is None
+def test_the_store_at_work_is_known(stores):
+    proof = prove.Proof("/nowhere")
+    prove.follow_stores(proof)
+    known = [(name, proof.store) for name in stores._load_multi_stores(["archive", "rbd"])]
+    assert known == [("archive", "archive"), ("rbd", "rbd")]
+    assert stores.seen == [("made", "archive"), ("made", "rbd")]
+    assert proof.store is None, "what fails later is not the fault of the last store"
 
 
 class Refused(Exception):
@@ -148,8 +160,10 @@ def test_a_store_that_does_not_answer_is_told():
         told.append(sentence)
         answered.set()
 
-    prove.Watch(give_up, limit=0.1).start()
-    Driver("archive").configure(lambda: answered.wait(30))
+    proof = prove.Proof("/nowhere")
+    proof.store = "archive"
+    prove.Watch(proof, give_up, limit=0.1).start()
+    assert answered.wait(30)
     assert told == [
         "Glance does not load with this configuration, because the store archive has not answered"
         " for 0.1 seconds."
