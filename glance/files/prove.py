@@ -336,9 +336,9 @@ def follow_stores(proof):
 
     make, every = multi_backend._load_multi_store, multi_backend._load_multi_stores
 
-    def make_one(*args, **kwargs):
-        proof.store = kwargs["backend"]
-        return make(*args, **kwargs)
+    def make_one(conf, store_entry, invoke_load=True, backend=None):
+        proof.store = backend
+        return make(conf, store_entry, invoke_load, backend)
 
     def make_every(*args, **kwargs):
         yield from every(*args, **kwargs)
