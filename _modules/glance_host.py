@@ -50,8 +50,9 @@ def facts(schema=None, changes=False, look=False, prove=False, saltenv="base"):
         Environment of the SLS.
 
     Returns ``{"settings", "faults", "runs_api", "running", "others", "wanted", "change", "would",
-    "drained_by", "schema", "sharing", "proved"}``; ``faults`` are sentences, ``proved`` tells
-    whether the image accepts the configuration. Without secrets.
+    "drained_by", "schema", "sharing", "proved", "seconds"}``; ``faults`` are sentences, ``proved``
+    tells whether the image accepts the configuration, ``seconds`` how long the looks at the
+    ``database`` and the ``proof`` of the configuration took. Without secrets.
 
     CLI Example:
 
@@ -89,6 +90,7 @@ def unknown():
         "schema": None,
         "sharing": None,
         "proved": False,
+        "seconds": {},
     }
 
 
@@ -197,10 +199,12 @@ def _look(found, schema, look, prove):
     left = sum(__salt__["glance_leftovers.find"](settings).values(), [])
     found["change"] = bool(verdict["do"] != "nothing" or left or not found["running"]["serves"])
     if schema == settings["minion_id"] and not found["faults"]:
+        began = time.monotonic()
         found["schema"] = __salt__["glance_schema.facts"](settings, want)
+        found["seconds"]["database"] = round(time.monotonic() - began, 1)
     if prove and found["runs_api"] and found["change"] and not found["faults"]:
         if not __salt__["glance_container.serves"](want["hash"]):
-            __salt__["glance_proof.run"](settings, want)
+            found["seconds"]["proof"] = __salt__["glance_proof.run"](settings, want)
         found["proved"] = True
 
 

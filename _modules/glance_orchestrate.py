@@ -51,8 +51,9 @@ def plan(mode, group=None, test=False, saltenv="base"):
     saltenv
         Environment of the formula.
 
-    Returns ``{"plan", "hosts", "patience"}``; ``plan`` is a planner's result (``glance_deploy``),
-    ``hosts`` the group's minion ids.
+    Returns ``{"plan", "hosts", "patience"}``; ``plan`` is a planner's result (``glance_deploy``)
+    with ``look``, the seconds that it took in all and on each host; ``hosts`` are the group's
+    minion ids.
 
     CLI Example:
 
@@ -60,7 +61,7 @@ def plan(mode, group=None, test=False, saltenv="base"):
 
         salt-run salt.cmd glance_orchestrate.plan deploy test=True
     """
-    hosts, made, began = [], None, False
+    hosts, made, began, start = [], None, False, time.monotonic()
     try:
         hosts = _group(group)
         again = __salt__["glance_lock.held"]()  # by the run that this one is a step of
@@ -69,7 +70,12 @@ def plan(mode, group=None, test=False, saltenv="base"):
             if other:
                 raise CommandExecutionError(__salt__["glance_lock.sentence"](other))
             began = not again
-        made = __salt__[f"{PLANNER[mode]}.plan"](_gather(mode, hosts, test, saltenv, again))
+        facts = _gather(mode, hosts, test, saltenv, again)
+        made = __salt__[f"{PLANNER[mode]}.plan"](facts)
+        made["look"] = {
+            "seconds": round(time.monotonic() - start, 1),
+            "hosts": {one["id"]: one["seconds"] for one in facts["hosts"] if one["seconds"]},
+        }
         for step in made["steps"]:
             step.setdefault("kwarg", {}).update(_handed_on(step, hosts, saltenv))
     except (CommandExecutionError, SaltInvocationError, SaltClientError) as err:

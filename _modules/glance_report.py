@@ -46,7 +46,7 @@ def make(plan, mode, hosts, results):
     The report of a run. Pure.
 
     plan
-        Result of a planner.
+        Result of ``glance_orchestrate.plan``.
     mode
         ``deploy``, ``upgrade`` or ``rollback``.
     hosts
@@ -74,11 +74,16 @@ def make(plan, mode, hosts, results):
             done.append((step, outcome))
     ok = not failed and len(done) == len([one for one in plan["steps"] if not one.get("onfail")])
     words = {host: back.get(host) or _word(planned.get(host)) for host in hosts}
-    total = sum(outcome["seconds"] for _, outcome in [*done, *failed])
+    look = plan["look"]
+    total = look["seconds"] + sum(outcome["seconds"] for _, outcome in [*done, *failed])
     lines = [_headline(plan, mode, ok, failed, total)]
     lines += _hosts(words)
     lines += _outage(plan, results)
     lines.append("Seconds of each step:")
+    lines.append(f"  {look['seconds']:8.1f}  All hosts were looked at")
+    for host, parts in look["hosts"].items():
+        told = ", ".join(f"{part} {seconds} s" for part, seconds in parts.items())
+        lines.append(f"            {host}: {told}")
     for step, outcome in sorted([*done, *failed], key=lambda one: plan["steps"].index(one[0])):
         lines.append(f"  {outcome['seconds']:8.1f}  {step['id']}")
         lines += [f"            {line}" for line in outcome["said"]]

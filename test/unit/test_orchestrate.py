@@ -9,7 +9,7 @@ import glance_orchestrate
 pytestmark = pytest.mark.cluster
 
 GROUP = ["ctl1", "ctl2"]
-FACTS = {"settings": {}, "faults": [], "change": False}
+FACTS = {"settings": {}, "faults": [], "change": False, "seconds": {}}
 
 
 class Client:
@@ -141,6 +141,14 @@ def test_few_calls_and_the_modules_come_before_the_facts(master):
         (list(glance_orchestrate.SYNC), GROUP),
         ("glance_host.facts", GROUP),
     ]
+
+
+def test_the_plan_tells_how_long_the_hosts_were_looked_at(master):
+    master.client.answers["glance_host.facts"] = lambda host: {
+        **FACTS, "seconds": {"proof": 2.5} if host == "ctl1" else {}
+    }  # fmt: skip
+    look = glance_orchestrate.plan("deploy", group=GROUP)["plan"]["look"]
+    assert look["hosts"] == {"ctl1": {"proof": 2.5}} and look["seconds"] >= 0
 
 
 def test_who_has_the_present_modules_does_not_take_them_again(master):

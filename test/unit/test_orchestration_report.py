@@ -15,8 +15,13 @@ def step(phase, *hosts, **more):
 
 
 def plan(*steps, pause=None):
-    summary = "They get what the pillar says."
-    return {"steps": list(steps), "nothing": not steps, "summary": summary, "pause": pause}
+    return {
+        "steps": list(steps),
+        "nothing": not steps,
+        "summary": "They get what the pillar says.",
+        "pause": pause,
+        "look": {"seconds": 3.5, "hosts": {"ctl1": {"database": 1.5, "proof": 1.0}}},
+    }
 
 
 def result(ok=True, comment="", start=0.0, seconds=2.0, **hosts):
@@ -44,9 +49,11 @@ def test_a_deploy_that_worked():
     assert report == {
         "ok": True,
         "lines": [
-            "The deploy is finished (17.0 s). They get what the pillar says.",
+            "The deploy is finished (20.5 s). They get what the pillar says.",
             "  done: ctl1, ctl2, ctl3",
             "Seconds of each step:",
+            "       3.5  All hosts were looked at",
+            "            ctl1: database 1.5 s, proof 1.0 s",
             "       2.0  precheck ctl1 ctl2 ctl3",
             "       2.0  host ctl1",
             "      11.0  host ctl2",
