@@ -24,7 +24,7 @@ def world(deploy, salt_factories, tmp_path_factory):
             "open_mode": True,
             "worker_threads": 3,
             "timeout": 60,
-            "file_roots": {"base": [str(session.ROOT)]},
+            "file_roots": {"base": [session.file_root()]},
             "pillar_roots": {"base": [str(pillar)]},
         },
     )

@@ -141,7 +141,7 @@ class Master:
                 "timeout": 60,
                 # A busy machine is slow to say that it still works.
                 "gather_job_timeout": 60,
-                "file_roots": {"base": [str(session.ROOT)]},
+                "file_roots": {"base": [session.file_root()]},
                 "pillar_roots": {"base": [str(self.pillar_root)]},
             },
         )

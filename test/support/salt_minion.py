@@ -12,7 +12,7 @@ TOP = {"base": {"*": ["glance"]}}
 
 
 class Minion:
-    """A throw-away minion with the repository as its file roots."""
+    """A throw-away minion with the formula as its file roots."""
 
     def __init__(self, docker_url, minion_id="one"):
         # Short: Salt puts unix sockets below it.
@@ -31,7 +31,7 @@ class Minion:
             "conf_file": str(self.root / "minion"),
             "log_file": str(self.root / "log"),
             "extension_modules": str(self.root / "ext"),
-            "file_roots": {"base": [str(session.ROOT)]},
+            "file_roots": {"base": [session.file_root()]},
             "fileserver_backend": ["roots"],
             "pillar_roots": {"base": [str(self.pillar_root)]},
             "enable_fqdns_grains": False,

@@ -1,8 +1,12 @@
 """Which engine and which addresses this test session uses."""
 
+import atexit
 import fcntl
+import functools
 import os
+import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 from support.engines import work_folder
@@ -17,6 +21,20 @@ BUILD_LIMIT = 1200  # seconds that the making of one image may take
 def address(host=1):
     """Return a loopback address that only this run uses; `host` from 1 to 254."""
     return f"127.0.{ENGINE_NUMBER * 10}.{host}"
+
+
+@functools.cache
+def file_root():
+    """Return a folder with what a clone has, for ``file_roots``, but without its history.
+
+    Salt walks all of it for each list of files, and the history of a clone of a folder of this
+    machine has a file for each object.
+    """
+    folder = tempfile.mkdtemp(prefix="gl-formula-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    hidden = shutil.ignore_patterns(".*", "__pycache__")
+    shutil.copytree(ROOT, folder, ignore=hidden, dirs_exist_ok=True)
+    return folder
 
 
 def script(name, *arguments, limit=BUILD_LIMIT):
