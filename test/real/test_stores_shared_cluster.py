@@ -4,10 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from support.deployed import wait_for
 from support.stores.gluster import Gluster
 from support.stores.images import CHUNK, Image
 
 pytestmark = [pytest.mark.backends, pytest.mark.soak]
+
+REMEMBERS = 10  # seconds
 
 
 class OnHost:
@@ -53,7 +56,9 @@ def test_images_of_two_hosts_that_share_a_filesystem(pair, cluster):
         image.check()
         image.delete()
         for mount in pair.mounts.values():
-            assert not (Path(mount) / "images" / image.id).exists()
+            # A mount may remember for a second what another host has deleted.
+            file = Path(mount) / "images" / image.id
+            wait_for(lambda file=file: not file.exists(), REMEMBERS, "the end of a deleted image")
     again = apply(cluster, pair.mounts)
     cluster.must_work(again, pair.mounts)
     assert again.changed == {}, again.changed
