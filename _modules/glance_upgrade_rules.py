@@ -31,7 +31,7 @@ def refusals(facts, method, parts=None):
     if found:
         return found  # nothing can be said about hosts of which nothing is known
     rollback = facts["mode"] == "rollback"
-    found = _image(facts) + _store(facts, method) + _out(facts, method)
+    found = _image(facts) + _store(facts, method)
     found += (_steps_down if rollback else _steps_up)(facts, parts)
     if not rollback:
         found += _advisories(facts, parts)
@@ -97,33 +97,6 @@ def _store(facts, method):
         " glance:glance_enable_rolling_upgrade to no for a legacy upgrade, with a stop"
         + (", or glance:glance_upgrade_handover_single_host to yes." if one else ".")
     ]
-
-
-def _out(facts, method):
-    """Hosts that do not serve although no run of ours is the reason."""
-    if method == "legacy" or facts["mode"] == "rollback":
-        return []
-    out = [
-        one["id"]
-        for one in _api(facts)
-        if one["running"] and not one["running"]["serves"] and not _begun(one)
-    ]
-    return [
-        f"Glance does not serve on {host}: repair it first ('salt {host} state.apply glance', with"
-        " the image that it runs now)."
-        for host in out
-    ]
-
-
-def _begun(host):
-    """Whether a killed run of ours has begun with a host."""
-    running = host["running"]
-    return bool(
-        host["others"]
-        or running["name"] != "glance_api"
-        or host["drained_by"] == "replacement"
-        or running["hash"] == host["wanted"]["hash"]
-    )
 
 
 def _steps_up(facts, parts):

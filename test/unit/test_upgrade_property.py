@@ -59,9 +59,13 @@ def random_world(generator):
         glance_upgrade_contract=generator.choice(["auto", "auto", "hold"]),
         glance_accepted_advisories=["OSSA-2026-004", "OSSA-2024-001"],
     )
-    if generator.random() < 0.2:
+    odds = generator.random()
+    if odds < 0.2:
         # An earlier run was killed there.
         world._drain(generator.choice(world.ids))
+    elif odds < 0.4:
+        # Its engine was killed, and does not start again what it finds.
+        world.hosts[generator.choice(world.ids)][0].serves = False
     allowed = int(limit[:-1]) * count // 100 if isinstance(limit, str) else limit
     return world, max(1, allowed)
 
