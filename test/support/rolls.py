@@ -236,7 +236,8 @@ def on_the_old_release(cluster, rolling="yes", fresh_schema=False, **keys):
     fresh_schema
         Whether the schema must not be expanded yet; the database loses what it holds then.
     """
-    if not everywhere(cluster, OLD) or heads(cluster) not in (OLD_HEADS, BETWEEN):
+    known = heads(cluster) in (OLD_HEADS, BETWEEN)
+    if not (known and everywhere(cluster, OLD) and cluster.whole()):
         cluster.image(NEW)
         cluster.deploy(OLD, glance_api_workers=3)
     if fresh_schema and heads(cluster) != OLD_HEADS:
