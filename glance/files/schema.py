@@ -40,6 +40,7 @@ import json
 import logging
 import os
 import re
+import signal
 import time
 
 import schema_pending
@@ -56,10 +57,15 @@ FILES = """SELECT i.id FROM images i JOIN image_locations l ON l.image_id = i.id
     AND l.value LIKE 'file:///var/lib/glance/images/%' ORDER BY i.created_at DESC LIMIT 20"""
 WAIT = "GLANCE_SCHEMA_WAIT"
 POLL = 2  # seconds between two looks while waiting
+SILENT = 45  # seconds that one look may take
 
 
 class Refused(Exception):
     """Nothing was changed; the text is a sentence."""
+
+
+class Silent(Exception):
+    """The server has taken the connection, and says nothing."""
 
 
 def connection():
@@ -242,11 +248,25 @@ def answer(work):
 def main():
     """Look, and again as long as it is worth waiting; return the answer."""
     began, patience = time.monotonic(), float(os.environ.get(WAIT, 0))
-    result = attempt(look)
+    result = attempt(look_in_time)
     while not settled(result) and time.monotonic() - began < patience:
         time.sleep(POLL)
-        result = attempt(look)
+        result = attempt(look_in_time)
     return {**result, "waited": round(time.monotonic() - began)}
+
+
+def look_in_time(url):
+    """Look, unless it takes too long."""
+
+    def too_late(*_):
+        raise Silent(f"no answer within {SILENT} seconds")
+
+    signal.signal(signal.SIGALRM, too_late)
+    signal.alarm(SILENT)
+    try:
+        return look(url)
+    finally:
+        signal.alarm(0)
 
 
 if __name__ == "__main__":

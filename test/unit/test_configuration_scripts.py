@@ -170,6 +170,16 @@ def test_a_store_that_does_not_answer_is_told():
     ]
 
 
+def test_a_database_that_is_silent_is_told(monkeypatch):
+    monkeypatch.setattr(schema, "SILENT", 1)
+    monkeypatch.setattr(schema, "connection", lambda: "mysql+pymysql://glance:x@db/glance")
+    monkeypatch.setattr(schema, "look", lambda url: threading.Event().wait(30))
+    assert schema.attempt(schema.look_in_time) == {
+        "error": "The database mysql+pymysql://db/glance cannot be read: no answer within 1"
+        " seconds."
+    }
+
+
 def test_a_database_error_is_a_sentence_without_login():
     error = types.SimpleNamespace(orig=Refused(1045, "Access denied for user 'glance'"))
     assert schema.sentence(error, "mysql+pymysql://glance:s3cr%40t@db:3306/glance?ssl_ca=/x") == (
