@@ -236,8 +236,8 @@ def on_the_old_release(cluster, rolling="yes", fresh_schema=False, **keys):
     fresh_schema
         Whether the schema must not be expanded yet; the database loses what it holds then.
     """
-    known = heads(cluster) in (OLD_HEADS, BETWEEN)
-    if not (known and everywhere(cluster, OLD) and cluster.whole()):
+    served = everywhere(cluster, OLD) and cluster.whole()
+    if not served or heads(cluster) not in (OLD_HEADS, BETWEEN):
         cluster.image(NEW)
         cluster.deploy(OLD, glance_api_workers=3)
     if fresh_schema and heads(cluster) != OLD_HEADS:
