@@ -10,6 +10,7 @@ import pytest
 
 from support.deployed import wait_for
 from support.rolls import (
+    ADVISORIES,
     BETWEEN,
     NEW,
     NEW_HEADS,
@@ -237,8 +238,9 @@ def test_one_host_with_files_of_its_own(cluster):
     """By default it is stopped and started; by hand-over, where that is accepted, nothing fails."""
     first = cluster.hosts[0]
     cluster.fresh(
-        "2026.1",
+        "2025.2",
         glance_api_group=[first.id],
+        glance_accepted_advisories=ADVISORIES,
         glance_file_datadir_volume="glance",
         glance_file_datadir_shared=None,
         glance_enable_rolling_upgrade=None,
@@ -246,20 +248,20 @@ def test_one_host_with_files_of_its_own(cluster):
         enable_haproxy="no",
     )
     cluster.apply(first.id)
-    new = cluster.image("2026.2")
 
-    cluster.pillar(glance_api_image_full=new)
+    cluster.pillar(glance_api_image_full=cluster.image("2026.1"))
     legacy = Roll(cluster)
     print(f"\n{legacy.report}")
     assert legacy.rc == 0, (legacy.failed, first.logs())
-    assert "The API was down for" in legacy.report and _releases(first) == ["2026.2"]
+    assert "The API was down for" in legacy.report and _releases(first) == ["2026.1"]
 
-    cluster.pillar(
-        glance_api_image_full=cluster.image("2026.1"), glance_upgrade_handover_single_host="yes"
-    )
-    assert Roll(cluster, "rollback").rc == 0 and _releases(first) == ["2026.1"]
+    new = cluster.image("2026.2")
+    cluster.pillar(glance_api_image_full=new, glance_enable_rolling_upgrade="yes")
+    refused = Roll(cluster, test=True)
+    assert refused.rc != 0 and "glance_upgrade_handover_single_host" in refused.failed
 
-    cluster.pillar(glance_api_image_full=new)
+    keys = {"glance_enable_rolling_upgrade": None, "glance_upgrade_handover_single_host": "yes"}
+    cluster.pillar(**keys)
     with cluster.load(rate=RATE, url=first.url) as load:
         load.wait(requests=200)
         roll = Roll(cluster)
