@@ -62,9 +62,10 @@ STEPS = [
 def compiled(tmp_path):
     """A function: plan -> the states of an orchestration in their order."""
 
-    def compile_(plan, mode="deploy", pillar=None, **more):
+    def compile_(plan, mode="deploy", pillar=None, failure=None, **more):
         plan = {"refusals": [], "nothing": False, "summary": "So.", "pause": None, **plan}
-        answer = json.dumps({"plan": plan, "hosts": ["ctl1", "ctl2"], "patience": 60})
+        look = failure or {"plan": plan, "hosts": ["ctl1", "ctl2"], "patience": 60}
+        answer = json.dumps(look)
         log = tmp_path / "asked"
         log.unlink(missing_ok=True)
         folder = tmp_path / "modules"
@@ -141,6 +142,20 @@ def test_a_refusal_leaves_nothing_but_its_sentences(compiled):
     (state,) = low[1:]
     assert f"{state['state']}.{state['fun']}" == "glance_orchestrate.refused"
     assert state["reasons"] == ['ctl1: no: "never".', "ctl2: # no"]
+
+
+@pytest.mark.parametrize(
+    ("failure", "reason"),
+    [
+        ("'glance_x.plan' is not available.", "'glance_x.plan' is not available."),
+        ("Exception occurred in runner:\nTraceback ...\nKeyError: 'a'\n", "KeyError: 'a'"),
+    ],
+)
+def test_a_look_that_fails_is_told_in_a_sentence(compiled, failure, reason):
+    low, _ = compiled({}, failure=failure)
+    (state,) = low[1:]
+    assert f"{state['state']}.{state['fun']}" == "glance_orchestrate.refused"
+    assert state["reasons"] == [f"The hosts could not be looked at: {reason}"]
 
 
 def test_the_group_of_the_masters_own_pillar_is_handed_on(compiled):

@@ -8,7 +8,8 @@ from support.states import state_module
 pytestmark = pytest.mark.cluster
 
 STEP = {"id": "ctl1 runs", "phase": "host", "hosts": ["ctl1"]}
-PLAN = {"steps": [STEP], "nothing": False, "summary": "So.", "pause": None}
+LOOK = {"seconds": 1.0, "hosts": {}}
+PLAN = {"steps": [STEP], "nothing": False, "summary": "So.", "pause": None, "look": LOOK}
 NESTED = {
     "second": {"__id__": "B", "__run_num__": 1, "result": False, "comment": "It exited.",
                "changes": {}},
