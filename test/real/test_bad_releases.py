@@ -56,7 +56,7 @@ def engine_of(glance, image):
     return glance.engine
 
 
-@pytest.mark.parametrize("kind", BAD)
+@pytest.mark.parametrize("kind", ["exits", "refuses", pytest.param("dies", marks=pytest.mark.soak)])
 def test_hand_over_to_a_bad_release(glance, kind):
     """The old one serves all the time, and afterwards it can be restarted as it was."""
     values, why, words = BAD[kind]
@@ -84,6 +84,7 @@ def test_hand_over_to_a_bad_release(glance, kind):
     assert_whole(glance)
 
 
+@pytest.mark.soak
 def test_the_incumbent_keeps_its_configuration(glance):
     """After a failed edit it can be restarted; taking the edit back touches no container."""
     before, was = glance.container.id, glance.pillar["glance_api_workers"]

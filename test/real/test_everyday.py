@@ -104,6 +104,7 @@ def test_verify_moves_a_real_image(trial):
     assert "file" in verified.json["stores"]
 
 
+@pytest.mark.soak
 def test_a_store_that_fails_is_told_until_it_works(trial):
     def apply():
         """Apply; what it said of the stores."""
@@ -128,6 +129,7 @@ def test_a_store_that_fails_is_told_until_it_works(trial):
     assert apply()[1].endswith("since the container was started.")
 
 
+@pytest.mark.soak
 def test_stop_and_apply_again(trial):
     image_id, sent = upload(trial)
     dry = trial.apply("glance.stop", test=True)

@@ -188,6 +188,7 @@ def listed(cache):
     cache.glance.change()
 
 
+@pytest.mark.soak
 def test_whatever_hangs_is_ended_and_told(cache, mariadb):
     """Two jobs at once, a killed one, a database that hangs, a tool that hangs."""
     with frozen(mariadb.container):

@@ -121,6 +121,7 @@ def test_the_scheduler_keeps_the_cache_below_its_limit(world, mariadb):
     assert "cached_images' doesn't exist" in report["comment"]
 
 
+@pytest.mark.soak
 def test_the_schedule_outlives_a_restart_of_the_minion(world):
     before = world.scheduled()
     assert before["seconds"] == 4

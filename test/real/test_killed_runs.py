@@ -57,6 +57,7 @@ def database_of(glance):
         return set(), 0
 
 
+@pytest.mark.soak
 def test_killed_while_the_first_database_is_made(deploy):
     """The container that makes it goes on; the next run waits for it and goes on from there."""
     glance = prepared(deploy, apply=False)
