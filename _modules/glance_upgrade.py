@@ -31,7 +31,8 @@ def plan(facts, parts=None):
     None), ``hosts`` (what each would change, one line a host) and ``steps``.
     """
     parts = __salt__ if parts is None else parts
-    how = method(facts)
+    # A pillar with faults has no settings, and is refused before a method matters.
+    how = method(facts) if facts["settings"] else None
     refusals = parts["glance_upgrade_rules.refusals"](facts, how)
     found = {"method": how, "refusals": refusals, "pause": None, "hosts": [], "steps": []}
     if refusals:

@@ -2,6 +2,7 @@
 
 import pytest
 
+import glance_host
 import glance_upgrade
 from support.model_upgrade import PARTS, Container, World
 
@@ -302,6 +303,16 @@ def test_all_faults_of_all_hosts_are_told_at_once():
         " when it is gone for good.",
         "ctl1: glance:a is wrong.",
         "ctl1: glance:b is wrong.",
+    ]
+
+
+@pytest.mark.parametrize("mode", ["upgrade", "rollback"])
+def test_a_pillar_with_faults_has_no_settings(mode):
+    facts = {**world().facts(), "settings": {}, "schema": None, "mode": mode}
+    for host in facts["hosts"]:
+        host.update(glance_host.unknown(), faults=["glance:a is wrong."])
+    assert glance_upgrade.plan(facts, PARTS)["refusals"] == [
+        f"ctl{number}: glance:a is wrong." for number in (1, 2, 3)
     ]
 
 
