@@ -157,6 +157,8 @@ def test_a_finished_upgrade_is_over(cluster):
 @pytest.mark.soak
 def test_rolling_takes_what_cannot_be_avoided(cluster):
     on_the_old_release(cluster, fresh_schema=True)
+    # The first orchestration of a master takes over the formula's modules. This one proves nothing.
+    Roll(cluster, "deploy", test=True)
     roll = Roll(cluster)
     assert roll.rc == 0, (roll.failed, cluster.told(roll.answer))
     unavoidable = roll.unavoidable()
