@@ -11,7 +11,7 @@ exit 3
 # The service itself, until it is killed.
 DIES = """\
 #!/bin/bash
-"$0.real" "$@" &
+"{real}" "$@" &
 sleep {seconds}
 echo "this release runs out of luck after {seconds} seconds" >&2
 exit 9
@@ -19,7 +19,7 @@ exit 9
 # The same, but until it is told to.
 FAILS = """\
 #!/bin/bash
-"$0.real" "$@" &
+"{real}" "$@" &
 until test -e {file}; do sleep 0.1; done
 echo "this release was told to die" >&2
 exit 9
@@ -60,6 +60,7 @@ exec sleep 3600
 """
 
 
+REAL = "/usr/local/share"  # the service itself lies there, since its name tells its configuration
 COMMAND = "/var/lib/kolla/venv/bin/uwsgi"  # what Kolla starts from 2026.1 on
 EVENTLET = "/var/lib/kolla/venv/bin/glance-api"  # and before
 
@@ -78,12 +79,13 @@ def derive(engine, base, kind, command=COMMAND, **values):
     tag = tag.replace("/", "-")
     scripts = {"exits": EXITS, "dies": DIES, "fails": FAILS, "refuses": REFUSES, "hangs": HANGS}
     script = scripts[kind]
-    for name, value in values.items():
+    real = f"{REAL}/{command.rpartition('/')[2]}"
+    for name, value in {**values, "real": real}.items():
         script = script.replace(f"{{{name}}}", str(value))
     place = "/usr/local/bin/kolla_start" if kind == "hangs" else command
     files = {place: (script, 0o755)}
     if kind in ("dies", "fails"):
-        files[f"{command}.real"] = (_read(engine, base, command), 0o755)
+        files[real] = (_read(engine, base, command), 0o755)
     return engine.derive(base, tag, files)
 
 
