@@ -87,7 +87,7 @@ BACK = 60  # seconds within which the old container must be in charge again
 def test_a_release_that_dies_after_the_switch_is_taken_back(cluster):
     """What was inside it is lost; the others are not touched, and no image is altered."""
     on_the_old_release(cluster)
-    sign = cluster.shared / "die"
+    sign = cluster.shared / "images" / "die"  # the volume is the parent of the images
     image = bad_release(cluster, NEW, "fails", file="/var/lib/glance/images/die")
     cluster.pillar(glance_api_image_full=image)
     before = {host.id: host.container.id for host in cluster.hosts}
