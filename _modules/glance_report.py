@@ -46,7 +46,7 @@ def make(plan, mode, hosts, results):
     The report of a run. Pure.
 
     plan
-        Result of ``glance_orchestrate.plan``.
+        What ``glance_orchestrate.plan`` returns as ``plan``.
     mode
         ``deploy``, ``upgrade`` or ``rollback``.
     hosts
