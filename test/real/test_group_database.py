@@ -149,4 +149,6 @@ def test_a_preconfigured_database_is_used_as_it_is(group):
     )
     done = start("ctl1", "run", use_preconfigured_databases="yes", database_password="wrong")
     assert done.rc == 0, done.failed
-    assert BOOTSTRAPPED in done.changed and "Glance database is present" not in done.changed
+    # What this host has by now depends on the tests before; the database itself is nobody's work.
+    others = {"Glance data directory is marked", "Glance configuration is rendered"}
+    assert set(done.changed) - others == {BOOTSTRAPPED}
