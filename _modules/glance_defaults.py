@@ -13,6 +13,7 @@ import urllib.parse
 __virtualname__ = "glance_defaults"
 
 SQLITE_FILE = "/var/lib/glance/glance.sqlite"
+SQLITE_PATIENCE = 60  # seconds that one process waits while another writes
 
 #: Any of these in pillar says that this is no trial.
 _PRODUCTION = (
@@ -387,7 +388,7 @@ def _database(settings):
         return {
             "database_kind": "sqlite",
             "database_identity": f"sqlite://{settings['glance_file_datadir_volume']}/glance.sqlite",
-            "database_connection": "sqlite:///" + SQLITE_FILE,
+            "database_connection": f"sqlite:///{SQLITE_FILE}?timeout={SQLITE_PATIENCE}",
         }
     server = _with_port(settings["glance_database_address"], settings["database_port"])
     name = settings["glance_database_name"]

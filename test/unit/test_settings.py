@@ -34,7 +34,7 @@ def test_nothing_in_pillar_is_a_trial(pillar):
         "quay.io/openstack.kolla/glance-api:2026.2-rocky-10"
     )
     assert settings["database_kind"] == "sqlite"
-    assert settings["database_connection"] == "sqlite:////var/lib/glance/glance.sqlite"
+    assert settings["database_connection"] == "sqlite:////var/lib/glance/glance.sqlite?timeout=60"
     assert settings["database_identity"] == "sqlite://glance/glance.sqlite"
     assert [store["name"] for store in settings["stores"]] == ["file", "http"]
     assert settings["default_store"] == "file"
