@@ -115,6 +115,7 @@ def test_the_openstack_client_works_with_a_plain_clouds_yaml(group, tmp_path):
     openstack("image", "delete", made)
 
 
+@pytest.mark.soak
 def test_an_edit_on_all_at_once_fails_no_request_by_hand_over(group):
     comments = edit_under_load(group, **capped(100))
     print(comments)

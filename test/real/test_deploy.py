@@ -137,6 +137,7 @@ def refused(deploying, before, sentence):
     assert deploying.containers() == before and deploying.cluster.whole()
 
 
+@pytest.mark.soak
 def test_a_wrong_database_password_touches_no_host(cluster, deploying):
     before, password = deploying.containers(), cluster.keys["glance_database_password"]
     cluster.pillar(glance_database_password="wrong")

@@ -90,6 +90,7 @@ def group(_engine, _services, image, tmp_path_factory):
     _engine.reset()
 
 
+@pytest.mark.soak
 def test_the_schema_is_made_once_by_the_first_host_while_the_others_wait(group):
     start, database, _ = group
     variables = database.sql("SHOW GLOBAL VARIABLES LIKE '%creators%'")

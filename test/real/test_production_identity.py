@@ -126,6 +126,7 @@ def test_keystone_down_is_one_sentence_and_the_api_goes_on(production):
     assert production.apply().changed == []
 
 
+@pytest.mark.soak
 def test_a_new_password_comes_with_a_new_user_and_without_an_outage(production):
     edits = {"glance_keystone_user": "glance-b", "glance_keystone_password": SECOND}
     done = production.apply(**edits)
@@ -139,6 +140,7 @@ def test_a_new_password_comes_with_a_new_user_and_without_an_outage(production):
     assert production.ask("GET", "/v2/images")[0] == 200
 
 
+@pytest.mark.soak
 def test_a_password_is_set_anew_on_request(production):
     """Here that of a user that no container uses any more."""
     edits = {"glance_keystone_user": "glance", "glance_keystone_password": "canary-third-c"}

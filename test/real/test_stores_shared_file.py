@@ -30,24 +30,38 @@ def health(glance):
     return glance.get("/healthcheck")[0]
 
 
-def test_images_on_a_share_that_is_unmounted_and_mounted_again(gluster, deploy):
+def test_images_on_a_share_that_goes_away_and_comes_back(gluster, deploy):
     here, there = (Path(path) / "images" for path in gluster.mounts.values())
     glance = deploy("2026.2", glance_file_datadir_volume=gluster.mounts["one"])
     image = Image(glance)
     image.check()
     assert (there / image.id).stat().st_size == image.size, "another host sees it"
 
+    # The server has lost it: the load balancer must learn it without anybody's help.
+    marks, lost = here / ".glance-hosts", here / "lost"
+    marks.rename(lost)
+    wait_for(lambda: health(glance) == 503, 5, "an unhealthy answer")
+    lost.rename(marks)
+    wait_for(lambda: health(glance) == 200, 5, "a healthy answer")
+    assert glance.salt("glance_api.drain").rc == 0
+    assert health(glance) == 503, "a drain still works"
+    assert glance.salt("glance_api.resume").rc == 0
+    assert health(glance) == 200
+
+    # A reboot without the share.
     glance.container.stop(timeout=10)
     gluster.unmount("one")
     glance.container.start()
     wait_for(lambda: health(glance) == 503, 60, "an unhealthy answer")
     must_mount(glance)
-    assert not (here / ".glance-hosts").exists(), "nothing is marked below the place of the mount"
+    assert not marks.exists(), "nothing is marked below the place of the mount"
 
     gluster.mount("one")
+    assert health(glance) == 503, "the container still has what it was started with"
     healed = glance.apply()
     assert healed.rc == 0, healed.failed
     assert health(glance) == 200
+    assert glance.apply(test=True).changed == []
     image.check()
     image.delete()
     assert not (there / image.id).exists()

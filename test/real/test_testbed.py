@@ -13,6 +13,7 @@ from support.load_process import LoadProcess
 pytestmark = pytest.mark.one_host
 
 
+@pytest.mark.soak
 def test_load_without_and_with_a_failure(engine, mariadb, glance_by_hand, address):
     """0 failures while Glance serves; failures, and only then, once it is killed."""
     database = mariadb.fresh()

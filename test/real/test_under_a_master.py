@@ -7,7 +7,7 @@ import yaml
 
 from support import session
 
-pytestmark = pytest.mark.one_host
+pytestmark = [pytest.mark.one_host, pytest.mark.soak]
 
 
 @pytest.fixture(scope="module")
