@@ -27,7 +27,7 @@ def plan(facts):
         ``{"hosts": [...], "lock": ...}``; each host is what ``glance_host.facts`` returns, with
         ``id`` and ``answers``, in the order of the group.
 
-    Returns ``{"refusals", "nothing", "method", "summary", "pause", "steps"}``. A step is ``{"id",
+    Returns ``{"refusals", "nothing", "method", "release", "summary", "pause", "steps"}``. A step is ``{"id",
     "phase", "do", "hosts", ...}`` with ``sls`` for a state and ``fun`` for a function.
     """
     hosts = facts["hosts"]
@@ -37,6 +37,7 @@ def plan(facts):
         "refusals": refusals,
         "nothing": not touched,
         "method": "deploy",
+        "release": None,  # every host stays on its own
         "summary": _summary(touched, hosts),
         "pause": None,
         "steps": _steps(touched, hosts),

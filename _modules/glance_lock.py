@@ -23,20 +23,24 @@ def __virtual__():
     return __virtualname__
 
 
-def take(what, seconds):
+def take(what, seconds, again=False):
     """
-    Take the lock for this process, unless another living one holds it. Taking it twice is fine.
+    Take the lock for this process, unless a living one holds it.
 
     what
         What it is for: ``deploy``, ``upgrade`` or ``rollback``.
     seconds
         After which it expires for other machines.
+    again
+        Whether this is a step of the run that holds the lock. Another run may be of this very
+        process, too: Salt's reactor starts them as threads.
 
     Returns None, or the lock of the other one: ``{"owner", "since", "expires", "dead"}``.
     """
     with _file() as file:
         present = _read(file)
-        if present and not present["own"] and not present["dead"]:
+        mine = again and present and present["own"]
+        if present and not mine and not present["dead"]:
             return _shown(present)
         now = time.time()
         _write(

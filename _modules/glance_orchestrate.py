@@ -31,14 +31,16 @@ SYNC = {
 BUSY = 1800  # seconds that the work of an earlier run may take to end
 POLL = 2  # seconds between two questions
 WORK = ("state.", "glance_host.")
-HOST_TIME, GROUP_TIME = 1800, 3600  # seconds; a lock of another machine expires after their sum
+# Seconds after which a lock of another machine expires: for each host, and for the group, which is
+# waited for, has its database backed up and goes through three phases of the schema.
+HOST_TIME, GROUP_TIME = 1800, BUSY + 3600 + 3 * 1800
 
 
 def __virtual__():
     return __virtualname__
 
 
-def plan(mode, group=None, test=False, saltenv="base"):
+def plan(mode, group=None, test=False, saltenv="base", again=False):
     """
     What an orchestration has to do, from what is there. Keeps the lock while there is work.
 
@@ -50,6 +52,8 @@ def plan(mode, group=None, test=False, saltenv="base"):
         Whether the plan is only shown.
     saltenv
         Environment of the formula.
+    again
+        Whether this run is a step of one that holds the lock.
 
     Returns ``{"plan", "hosts", "patience"}``; ``plan`` is a planner's result (``glance_deploy``)
     with ``look``, the seconds that it took in all and on each host; ``hosts`` are the group's
@@ -64,9 +68,10 @@ def plan(mode, group=None, test=False, saltenv="base"):
     hosts, made, began, start = [], None, False, time.monotonic()
     try:
         hosts = _group(group)
-        again = __salt__["glance_lock.held"]()  # by the run that this one is a step of
+        again = again and __salt__["glance_lock.held"]()
         if not test:
-            other = __salt__["glance_lock.take"](mode, GROUP_TIME + HOST_TIME * len(hosts))
+            seconds = GROUP_TIME + HOST_TIME * len(hosts)
+            other = __salt__["glance_lock.take"](mode, seconds, again)
             if other:
                 raise CommandExecutionError(__salt__["glance_lock.sentence"](other))
             began = not again
@@ -109,7 +114,8 @@ def _handed_on(step, hosts, saltenv):
     if step["do"] != "runner":
         return {}
     if step["fun"] == "state.orchestrate":
-        return {"pillar": {"glance": {"glance_api_group": hosts}}, "saltenv": saltenv}
+        pillar = {"glance": {"glance_api_group": hosts}, "glance_orchestration": {"again": True}}
+        return {"pillar": pillar, "saltenv": saltenv}
     return {"group": hosts, "saltenv": saltenv}
 
 
@@ -190,14 +196,17 @@ def _gather(mode, hosts, test, saltenv, again=False, look=True):
             _refresh(client, alive, saltenv)
         told = _ask(client, alive, "glance_host.facts", kwarg=kwarg)
     found = [_host(host, host in alive, told.get(host)) for host in hosts]
+    settings = found[0]["settings"]
     return {
         "mode": mode,
-        "settings": found[0]["settings"],
+        "settings": settings,
         "hosts": found,
         "schema": found[0].pop("schema", None),
         "store": _store(found),
         "lock": __salt__["glance_lock.look"](),
         "again": again,
+        # What the registry has behind the name is known after a pull, which this run is to begin.
+        "image_may_be_new": settings.get("glance_image_pull") == "always" and not (test or again),
     }
 
 

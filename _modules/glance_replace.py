@@ -91,6 +91,9 @@ def stop_all(settings, remove):
         elif one["running"]:
             left = _let_go(settings, one["name"], charge)
         cut += left
+        if one["restart_policy"] == "always":
+            # With it the engine would start again what somebody has stopped.
+            __salt__["glance_engine.restart_policy"](one["name"], "unless-stopped")
         __salt__["glance_engine.stop"](one["name"], _time_to_stop(settings, left))
         if remove:
             __salt__["glance_engine.remove"](one["name"])

@@ -8,6 +8,10 @@ refused stands in ``glance_upgrade_rules``; who runs the steps is ``glance_orche
 
 __virtualname__ = "glance_upgrade"
 
+_HELD = (
+    "The last phase of the schema is held (glance:glance_upgrade_contract): set it to auto and run"
+    " the same command again; until then rollback works."
+)
 _CONFIRM = {"do": "runner", "fun": "salt.cmd", "arg": ["glance_orchestrate.confirm", "upgrade"]}
 
 
@@ -21,24 +25,26 @@ def plan(facts, parts=None):
 
     facts
         ``mode`` (``upgrade`` or ``rollback``), ``settings``, ``hosts`` in the order of the group,
-        ``schema``, ``store``, ``lock``, ``again``, as ``glance_orchestrate`` gathers them.
+        ``schema``, ``store``, ``lock``, ``again``, ``image_may_be_new``, as ``glance_orchestrate``
+        gathers them.
 
     parts
         Functions by name; those of Salt by default.
 
     Returns ``refusals`` (one sentence each; then there are no steps), ``nothing`` (all is done),
-    ``method`` (``rolling`` or ``legacy``), ``summary``, ``pause`` (why the plan ends early, or
-    None), ``hosts`` (what each would change, one line a host) and ``steps``.
+    ``method`` (``rolling`` or ``legacy``), ``release`` (that the steps bring, None while nobody
+    knows), ``summary``, ``pause`` (why the plan ends early, or None), ``hosts`` (what each would
+    change, one line a host) and ``steps``.
     """
     parts = __salt__ if parts is None else parts
     # A pillar with faults has no settings, and is refused before a method matters.
     how = method(facts) if facts["settings"] else None
     refusals = parts["glance_upgrade_rules.refusals"](facts, how)
-    found = {"method": how, "refusals": refusals, "pause": None, "hosts": [], "steps": []}
+    found = {"method": how, "refusals": refusals, "release": None, "pause": None, "hosts": []}
     if refusals:
-        return {**found, "nothing": False, "summary": "Nothing was touched."}
+        return {**found, "steps": [], "nothing": False, "summary": "Nothing was touched."}
     release = wanted_release(facts)
-    if release is None or (facts["mode"] == "upgrade" and facts["schema"] is None):
+    if release is None or facts["schema"] is None or facts["image_may_be_new"]:
         return {**found, **_pull_first(facts), "nothing": False}
     steps, pause = (_rolling if how == "rolling" else _legacy)(facts, release)
     verb = "rolled back" if facts["mode"] == "rollback" else "upgraded"
@@ -48,7 +54,7 @@ def plan(facts, parts=None):
     )  # fmt: skip
     if pause and not steps:
         summary = f"{summary} {pause}"
-    found.update(hosts=foreseen(facts), steps=steps, pause=pause, summary=summary)
+    found.update(hosts=foreseen(facts), steps=steps, pause=pause, summary=summary, release=release)
     return {**found, "nothing": not steps}
 
 
@@ -67,8 +73,9 @@ def method(facts):
         return "rolling"
     release = wanted_release(facts)
     other = [one for one in _api(facts) if _release(one) not in (None, release)]
-    # Another configuration or another image of the same release stops nobody.
-    return "legacy" if other or _pending(facts) else "rolling"
+    # Another configuration or another image of the same release stops nobody, and neither does the
+    # last phase of the schema, when all hosts have the new release.
+    return "legacy" if other or set(_pending(facts)) - {"contract"} else "rolling"
 
 
 def wanted_release(facts):
@@ -145,6 +152,8 @@ def contract_refusal(facts):
     for one in facts["hosts"]:
         if not one["answers"]:
             return f"{one['id']} does not answer, so nobody knows what runs there."
+        if one["faults"]:
+            return f"{one['id']}: {one['faults'][0]}"
         running = [one["running"]] if one["running"] else []
         old = [
             (c["name"], c["release"])
@@ -165,11 +174,7 @@ def contract_refusal(facts):
 def _rolling(facts, release):
     settings, pending = facts["settings"], _pending(facts)
     todo, first, rollback = _to_change(facts), facts["hosts"][0]["id"], _is_rollback(facts)
-    steps = _before(facts, todo)
-    if "expand" in pending:
-        steps.append(_state("expand", [first], f"The database is expanded for Glance {release}"))
-    if "expand" in pending or "migrate" in pending:
-        steps.append(_state("migrate", [first], f"The data is migrated for Glance {release}"))
+    steps = _before(facts, todo) + _expand(pending, first, release)
     groups = waves(_api(facts), settings["glance_upgrade_max_unavailable"])
     canary_first = groups and not any(not one["change"] for one in _api(facts))
     pause = None
@@ -205,7 +210,9 @@ def _legacy(facts, release):
     if stop:
         work.append({**_state("stop", stop, f"Glance is stopped on {_names(stop)}"),
                      "outage": "begins"})  # fmt: skip
-    if pending and not _is_rollback(facts):
+    if pending and _held(facts):
+        work += _expand(pending, first, release)
+    elif pending:
         work.append(_state("sync", [first], f"The database is that of Glance {release}"))
     if stop:
         ids = [one["id"] for one in work]
@@ -217,7 +224,7 @@ def _legacy(facts, release):
     steps += work + [_host([host], f"Glance is gone from {host}") for host in _leaving(facts)]
     if _is_rollback(facts):
         return steps + _verify(steps, first), None
-    return _after(facts, steps, first, release), None
+    return _after(facts, steps, first, release), _HELD if pending and _held(facts) else None
 
 
 # --------------------------------------------------------------------------- their steps
@@ -227,7 +234,9 @@ def _before(facts, todo):
     """What touches no service: images, proof, backup."""
     ids = [one["id"] for one in todo if one["runs_api"]]
     first, pull = facts["hosts"][0]["id"], facts["settings"]["glance_image_pull"]
-    missing = [one["id"] for one in todo if pull == "always" or one["wanted"]["image_id"] is None]
+    # In a real run it was pulled before the plan; a dry run tells of it here.
+    pulls = pull == "always" and not facts["again"]
+    missing = [one["id"] for one in todo if pulls or one["wanted"]["image_id"] is None]
     steps = []
     if missing:
         steps.append(_state("pull", missing, f"The image is on {_names(missing)}"))
@@ -246,14 +255,21 @@ def _before(facts, todo):
     return steps
 
 
+def _expand(pending, first, release):
+    """The phases of the schema on which old releases go on working."""
+    steps = []
+    if "expand" in pending:
+        steps.append(_state("expand", [first], f"The database is expanded for Glance {release}"))
+    if "expand" in pending or "migrate" in pending:
+        steps.append(_state("migrate", [first], f"The data is migrated for Glance {release}"))
+    return steps
+
+
 def _contract(facts, steps, pending, first, release):
     if not pending:
         return steps, None
     if _held(facts):
-        return steps, (
-            "The last phase of the schema is held (glance:glance_upgrade_contract): set it to auto"
-            " and run the same command again; until then rollback works."
-        )
+        return steps, _HELD
     return [
         *steps,
         _step("confirm", [], f"No container older than Glance {release} is left", **_CONFIRM),
@@ -275,7 +291,9 @@ def _verify(steps, first):
 
 
 def _pull_first(facts):
-    ids = [one["id"] for one in _api(facts) if one["wanted"]["release"] is None]
+    anew, looks = facts["image_may_be_new"], facts["hosts"][0]  # that one, at the database
+    lack = [one for one in facts["hosts"] if one["runs_api"] or one is looks]
+    ids = [one["id"] for one in lack if anew or one["wanted"]["release"] is None]
     again = {"fun": "state.orchestrate", "arg": [f"glance.orchestrate.{facts['mode']}"]}
     return {
         "steps": [

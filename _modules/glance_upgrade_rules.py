@@ -28,8 +28,8 @@ def refusals(facts, method, parts=None):
     """
     parts = __salt__ if parts is None else parts
     found = _lock(facts, parts) + _hosts(facts)
-    if found:
-        return found  # nothing can be said about hosts of which nothing is known
+    if found or facts["image_may_be_new"]:
+        return found  # nothing can be said about hosts, or an image, of which nothing is known
     rollback = facts["mode"] == "rollback"
     found = _image(facts) + _store(facts, method)
     found += (_steps_down if rollback else _steps_up)(facts, parts)

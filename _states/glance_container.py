@@ -34,7 +34,7 @@ def engine_answers(name):
     return ret
 
 
-def image_present(name, any_release=False):
+def image_present(name, any_release=False, pulled=False, planned=None):
     """
     Make sure that the image is on this host and that it may replace what runs here.
 
@@ -46,6 +46,12 @@ def image_present(name, any_release=False):
         What the state is called in the output.
     any_release
         Whether the image may be of another release; the upgrade says so.
+    pulled
+        Whether it has been pulled for this work: then ``always`` does not pull it anew, so that
+        all of an upgrade is done with the image that it began with.
+    planned
+        The release that an orchestration has planned for; another one is refused, which a pillar
+        may name that was edited meanwhile.
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     try:
@@ -53,7 +59,8 @@ def image_present(name, any_release=False):
         ret["comment"] = __salt__["glance_backend.elsewhere"](settings)
         if ret["comment"]:
             return ret
-        reference, pull = settings["glance_api_image_full"], settings["glance_image_pull"]
+        reference = settings["glance_api_image_full"]
+        anew = settings["glance_image_pull"] == "always" and not pulled
         if __salt__["glance_container.is_foreign"]():
             raise CommandExecutionError(__salt__["glance_container.refusal"]([], True, None))
         before = __salt__["glance_image.here"](settings)
@@ -63,7 +70,7 @@ def image_present(name, any_release=False):
                 ret["changes"] = {reference: {"old": None, "new": "pulled"}}
                 ret["comment"] = f"The image {reference} would have been pulled."
                 return ret
-        elif pull == "always" or not before:
+        elif anew or not before:
             after = __salt__["glance_image.pull"](settings)
             if not before or before["id"] != after["id"]:
                 ret["changes"] = {
@@ -81,7 +88,13 @@ def image_present(name, any_release=False):
             )
             if refusal and not any_release:
                 raise CommandExecutionError(refusal)
-        if __opts__["test"] and pull == "always":
+            if planned not in (None, found["release"]):
+                raise CommandExecutionError(
+                    f"The image {reference} holds Glance {found['release']}, but this was planned"
+                    f" for Glance {planned}: start the orchestration again, which makes a new plan"
+                    " for what the pillar names by now."
+                )
+        if __opts__["test"] and anew:
             ret["comment"] += " It would have been pulled again; the registry may have another one."
     except (CommandExecutionError, SaltInvocationError) as err:
         ret.update(result=False, comment=str(err))
@@ -188,10 +201,12 @@ def stopped(name):
     ret = {"name": name, "result": True, "changes": {}, "comment": "No glance-api container runs."}
     try:
         settings = __salt__["glance_settings.get"]()
+        # One that the engine starts by itself after a reboot is not stopped for good.
         running_ones = [
             one["name"]
             for one in __salt__["glance_engine.containers"]()
             if one["status"] in ("running", "restarting", "paused")
+            or one["restart_policy"] == "always"
         ]
         if not running_ones:
             return ret

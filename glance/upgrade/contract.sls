@@ -2,9 +2,9 @@
 # the orchestration makes sure of that.
 
 include:
-  - glance.upgrade.pull
+  - glance.upgrade.image
 
 Glance schema is contracted:
   glance_upgrade.contracted:
     - require:
-      - sls: glance.upgrade.pull
+      - sls: glance.upgrade.image

@@ -1,9 +1,9 @@
 # The schema has what the new release needs; the old one goes on working on it.
 
 include:
-  - glance.upgrade.pull
+  - glance.upgrade.image
 
 Glance schema is expanded:
   glance_upgrade.expanded:
     - require:
-      - sls: glance.upgrade.pull
+      - sls: glance.upgrade.image

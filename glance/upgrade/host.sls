@@ -1,9 +1,11 @@
 # One healthy container of the image that the pillar names, of whatever release, is in charge here
 # and answers. The same as glance.container, which replaces within one release only.
+{%- set planned = (pillar.get('glance_orchestration') or {}).get('release') %}
 
 include:
-  - glance.upgrade.pull
+  - glance.upgrade.image
   - glance.container
+{%- if planned %}
 
 # Earlier steps of the upgrade have seen to the database, once for all hosts.
 extend:
@@ -13,3 +15,4 @@ extend:
   Glance schema is bootstrapped:
     glance_schema:
       - by_upgrade: True
+{%- endif %}

@@ -1,9 +1,9 @@
 # The data is where the new release looks for it; the old one goes on serving.
 
 include:
-  - glance.upgrade.pull
+  - glance.upgrade.image
 
 Glance data is migrated:
   glance_upgrade.migrated:
     - require:
-      - sls: glance.upgrade.pull
+      - sls: glance.upgrade.image

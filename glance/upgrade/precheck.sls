@@ -1,10 +1,10 @@
 # The image that the pillar names accepts the configuration of this host, proved in a one-shot
-# container. No service, no file and no database is touched.
+# container. No service and no database is touched.
 
 include:
-  - glance.upgrade.pull
+  - glance.upgrade.image
 
 Glance configuration is accepted by the new image:
   glance_configuration.proved:
     - require:
-      - sls: glance.upgrade.pull
+      - sls: glance.upgrade.image

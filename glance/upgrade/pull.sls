@@ -1,4 +1,6 @@
-# The image that the pillar names is on this host, of whatever release. Nothing else is touched.
+# The image that the pillar names is on this host, of whatever release, pulled as
+# glance:glance_image_pull says. No service is touched.
+{%- set planned = (pillar.get('glance_orchestration') or {}).get('release') %}
 
 include:
   - glance.image
@@ -7,3 +9,4 @@ extend:
   Glance image is present:
     glance_container:
       - any_release: True
+      - planned: {{ planned | tojson }}

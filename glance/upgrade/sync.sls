@@ -2,9 +2,9 @@
 # them all.
 
 include:
-  - glance.upgrade.pull
+  - glance.upgrade.image
 
 Glance schema is the new release's:
   glance_upgrade.synced:
     - require:
-      - sls: glance.upgrade.pull
+      - sls: glance.upgrade.image

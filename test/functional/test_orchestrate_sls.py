@@ -63,7 +63,14 @@ def compiled(tmp_path):
     """A function: plan -> the states of an orchestration in their order."""
 
     def compile_(plan, mode="deploy", pillar=None, failure=None, **more):
-        plan = {"refusals": [], "nothing": False, "summary": "So.", "pause": None, **plan}
+        plan = {
+            "refusals": [],
+            "nothing": False,
+            "release": "2026.2",
+            "summary": "So.",
+            "pause": None,
+            **plan,
+        }
         look = failure or {"plan": plan, "hosts": ["ctl1", "ctl2"], "patience": 60}
         answer = json.dumps(look)
         log = tmp_path / "asked"
@@ -90,11 +97,10 @@ def by_id(low):
 def test_every_step_of_a_plan_is_one_state(compiled, mode):
     low, asked = compiled({"steps": STEPS}, mode)
     assert [one["__id__"] for one in low] == [
-        "Glance modules are loaded on the master",
         *(step["id"] for step in STEPS),
         f"The {mode} is reported",
     ]
-    assert [f"{one['state']}.{one['fun']}" for one in low[1:]] == [
+    assert [f"{one['state']}.{one['fun']}" for one in low] == [
         "salt.function",
         "salt.state",
         "salt.state",
@@ -112,7 +118,7 @@ def test_every_step_of_a_plan_is_one_state(compiled, mode):
 
 def test_a_dry_run_asks_hosts_what_they_would_change_and_does_nothing_else(compiled):
     low, asked = compiled({"steps": STEPS}, "upgrade", test=True)
-    assert [one["__id__"] for one in low[1:]] == ["ctl1 runs", "The upgrade is reported"]
+    assert [one["__id__"] for one in low] == ["ctl1 runs", "The upgrade is reported"]
     assert asked[2][2]["test"] is True
     assert low[-1]["plan"]["steps"] == STEPS
 
@@ -139,7 +145,7 @@ def test_a_step_reaches_its_hosts_and_no_other(compiled):
 
 def test_a_refusal_leaves_nothing_but_its_sentences(compiled):
     low, _ = compiled({"refusals": ['ctl1: no: "never".', "ctl2: # no"], "steps": []})
-    (state,) = low[1:]
+    (state,) = low
     assert f"{state['state']}.{state['fun']}" == "glance_orchestrate.refused"
     assert state["reasons"] == ['ctl1: no: "never".', "ctl2: # no"]
 
@@ -153,7 +159,7 @@ def test_a_refusal_leaves_nothing_but_its_sentences(compiled):
 )
 def test_a_look_that_fails_is_told_in_a_sentence(compiled, failure, reason):
     low, _ = compiled({}, failure=failure)
-    (state,) = low[1:]
+    (state,) = low
     assert f"{state['state']}.{state['fun']}" == "glance_orchestrate.refused"
     assert state["reasons"] == [f"The hosts could not be looked at: {reason}"]
 
@@ -162,4 +168,11 @@ def test_the_group_of_the_masters_own_pillar_is_handed_on(compiled):
     group = ["ctl2", "ctl1"]
     for pillar, handed in (({"glance": {"glance_api_group": group}}, group), ({}, None)):
         _, asked = compiled({"steps": STEPS}, pillar=pillar)
-        assert asked[2][2] == {"group": handed, "test": False, "saltenv": "base"}
+        assert asked[2][2] == {"group": handed, "test": False, "saltenv": "base", "again": False}
+
+
+def test_a_step_knows_the_release_that_was_planned_and_a_nested_run_whose_part_it_is(compiled):
+    low, asked = compiled({"steps": STEPS}, pillar={"glance_orchestration": {"again": True}})
+    told = {"glance_orchestration": {"synced": True, "release": "2026.2"}}
+    assert by_id(low)["ctl1 runs"]["pillar"] == told
+    assert asked[2][2]["again"] is True

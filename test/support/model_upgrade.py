@@ -81,7 +81,7 @@ class World:
         self.broken = self.half_done = False
         self.contracted_by = None
         self.cut = lambda: None
-        self.legacy_stop = False
+        self.legacy_stop = self.again = False
 
     # what can be seen
 
@@ -94,7 +94,8 @@ class World:
             "schema": self._schema(wanted) if wanted in self.images[self.ids[0]] else None,
             "store": {"shared": self.shared, "why": "they are on one host"},
             "lock": None,
-            "again": False,
+            "again": self.again,
+            "image_may_be_new": self.settings["glance_image_pull"] == "always" and not self.again,
         }
 
     def _host(self, name, wanted):
@@ -177,7 +178,9 @@ class World:
         if phase == "host":
             self._replace(step["hosts"])
         elif phase == "again":
+            self.again = True
             assert not self.run()["refusals"]
+            self.again = False
         else:
             getattr(self, f"_{phase}")(step["hosts"])
         self.cut()

@@ -31,7 +31,8 @@ def taken_by(path, **changes):
 
 def test_it_is_taken_held_and_given_back(lock):
     assert glance_lock.take("deploy", 60) is None
-    assert glance_lock.take("deploy", 60) is None, "a nested run is the same process"
+    assert glance_lock.take("deploy", 60, again=True) is None, "a nested run is the same process"
+    assert "deploy by" in glance_lock.take("deploy", 60)["owner"], "another thread of the reactor"
     assert glance_lock.held() and glance_lock.look() is None
     assert glance_lock.release() is True
     assert not glance_lock.held() and glance_lock.release() is False

@@ -53,7 +53,7 @@ class Master:
             "glance_lock.look": lambda: None,
             "glance_lock.held": lambda: self.held,
             "glance_lock.release": lambda: self.released.append(True),
-            "glance_lock.take": lambda what, seconds: self.other,
+            "glance_lock.take": lambda what, seconds, again: self.other,
             "glance_lock.sentence": lambda lock: f"{lock['owner']} is at work.",
             "glance_host.unknown": glance_host.unknown,
             "glance_deploy.plan": self._plan,
@@ -216,7 +216,7 @@ def test_another_orchestration_is_in_the_way_before_a_minion_is_asked(master):
 )
 def test_the_lock_is_kept_while_there_is_work(master, steps, held, test, released):
     master.made, master.held = {**master.made, "steps": steps}, held
-    glance_orchestrate.plan("deploy", group=GROUP, test=test)
+    glance_orchestrate.plan("deploy", group=GROUP, test=test, again=True)
     assert bool(master.released) is released
     assert master.facts["again"] is held
 
@@ -234,6 +234,23 @@ def test_the_schema_is_looked_at_by_the_first_host_of_an_upgrade_only(master):
     assert master.facts["schema"] is None
 
 
+@pytest.mark.parametrize(
+    ("pull", "held", "test", "new"),
+    [
+        ("always", False, False, True),
+        ("always", True, False, False),  # the run around this one has pulled it
+        ("always", False, True, False),
+        ("missing", False, False, False),
+    ],
+)
+def test_what_is_always_pulled_may_be_new(master, pull, held, test, new):
+    settings = {"glance_image_pull": pull}
+    master.client.answers["glance_host.facts"] = {**FACTS, "settings": settings}
+    master.held = held
+    glance_orchestrate.plan("upgrade", group=GROUP, test=test, again=True)
+    assert master.facts["image_may_be_new"] is new
+
+
 def test_a_step_on_the_master_looks_at_the_same_hosts(master):
     confirm = {"do": "runner", "fun": "salt.cmd", "arg": ["glance_orchestrate.confirm", "upgrade"]}
     nested = {"do": "runner", "fun": "state.orchestrate", "arg": ["glance.orchestrate.upgrade"]}
@@ -242,7 +259,10 @@ def test_a_step_on_the_master_looks_at_the_same_hosts(master):
     assert state["kwarg"] == {}
     assert confirm["kwarg"] == {"group": GROUP, "saltenv": "base"}
     assert nested["kwarg"] == {
-        "pillar": {"glance": {"glance_api_group": GROUP}},
+        "pillar": {
+            "glance": {"glance_api_group": GROUP},
+            "glance_orchestration": {"again": True},
+        },
         "saltenv": "base",
     }
 

@@ -160,12 +160,67 @@ def test_a_host_that_left_the_api_is_cleared_before_contract():
     assert "glance_api on ctl3" in glance_upgrade.contract_refusal(facts)
 
 
+@pytest.mark.parametrize(
+    ("told", "sentence"),
+    [
+        ({"answers": False}, "ctl2 does not answer, so nobody knows what runs there."),
+        ({"faults": ["It cannot be asked."], "runs_api": None}, "ctl2: It cannot be asked."),
+    ],
+)
+def test_nothing_is_contracted_while_a_host_tells_nothing(told, sentence):
+    made = world(new="2026.1")
+    facts = made.facts()
+    assert glance_upgrade.contract_refusal(facts) is None
+    facts["hosts"][1] = {**glance_host.unknown(), "id": "ctl2", "answers": True, **told}
+    assert glance_upgrade.contract_refusal(facts) == sentence
+
+
+def test_legacy_leaves_the_held_phase_and_the_next_run_ends_it_as_rolling_does():
+    made = world(2, glance_enable_rolling_upgrade=False, glance_upgrade_contract="hold")
+    assert [one[0] for one in phases(made)] == [
+        "backup", "stop", "expand", "migrate", "start_old", "host", "metadefs", "verify",
+    ]  # fmt: skip
+    assert "until then rollback works" in plan(made)["pause"]
+    made.run()
+    found = plan(made)
+    assert found["nothing"] and "is held" in found["summary"] and made.stage == "migrated"
+    made.settings["glance_upgrade_contract"] = "auto"
+    assert [one[0] for one in phases(made)] == ["backup", "confirm", "contract", "verify"]
+
+
+def test_rollback_looks_at_the_schema_though_the_first_host_lacks_the_image():
+    made = world()
+    made.run()
+    made.mode = "rollback"
+    made.images["ctl1"].remove(made.old)
+    assert phases(made) == [("pull", "ctl1"), ("again",)]
+    made.images["ctl1"].add(made.old)
+    assert "no way back" in refusals(made)[0]
+
+
 def test_an_image_that_nobody_has_is_pulled_before_the_rest_is_planned():
     made = World(2, "2026.1", "2026.2")
     found = plan(made)
     assert phases(made) == [("pull", "ctl1", "ctl2"), ("again",)]
     assert found["steps"][1]["arg"] == ["glance.orchestrate.upgrade"]
     assert "is pulled first" in found["summary"]
+
+
+def test_what_is_always_pulled_is_pulled_once_before_the_rest_is_planned():
+    """What lies here under that name by now may be of another release, and refuses nothing."""
+    made = world(2, old="2026.2", new="2026.1", glance_image_pull="always")
+    assert phases(made) == [("pull", "ctl1", "ctl2"), ("again",)]
+    made = world(2, glance_image_pull="always")
+    made.run()
+    assert [one.release for one in sum(made.hosts.values(), [])] == ["2026.2"] * 2
+    made.again = True
+    assert plan(made)["nothing"]
+
+
+def test_a_dry_run_tells_the_rest_though_the_image_would_be_pulled_first():
+    facts = {**world(2, glance_image_pull="always").facts(), "image_may_be_new": False}
+    steps = [one["phase"] for one in glance_upgrade.plan(facts, PARTS)["steps"]]
+    assert steps[:3] == ["pull", "backup", "expand"]
 
 
 def test_rollback_goes_host_by_host_and_touches_no_schema():

@@ -202,10 +202,10 @@ def test_what_must_not_start_again_is_told():
     assert (ret["result"], ret["changes"]) == (False, {}) and "any more" in ret["comment"]
 
 
-@pytest.mark.parametrize("any_release", [True, False])
-def test_another_release_is_for_the_upgrade_alone(any_release):
-    settings = {"glance_api_image_full": "glance-api:new", "glance_image_pull": "never"}
-    functions = {
+def image_functions(pull):
+    """Of a host that has the image, of another release than runs here."""
+    settings = {"glance_api_image_full": "glance-api:new", "glance_image_pull": pull}
+    return {
         "glance_settings.get": lambda: settings,
         "glance_backend.elsewhere": lambda settings: "",
         "glance_container.is_foreign": lambda: False,
@@ -217,5 +217,30 @@ def test_another_release_is_for_the_upgrade_alone(any_release):
         },
         "glance_container.refusal": lambda containers, foreign, release: "Another release.",
     }
-    ret = state_module("glance_container", functions).image_present("It", any_release=any_release)
-    assert ret["result"] is any_release
+
+
+@pytest.mark.parametrize("any_release", [True, False])
+def test_another_release_is_for_the_upgrade_alone(any_release):
+    module = state_module("glance_container", image_functions("never"))
+    assert module.image_present("It", any_release=any_release)["result"] is any_release
+
+
+def test_another_release_than_was_planned_for_is_refused():
+    """The pillar was edited while the upgrade was at work."""
+    module = state_module("glance_container", image_functions("never"))
+    assert module.image_present("It", any_release=True, planned="2026.2")["result"] is True
+    ret = module.image_present("It", any_release=True, planned="2026.1")
+    assert ret["result"] is False
+    assert ret["comment"] == (
+        "The image glance-api:new holds Glance 2026.2, but this was planned for Glance 2026.1:"
+        " start the orchestration again, which makes a new plan for what the pillar names by now."
+    )
+
+
+@pytest.mark.parametrize("pulled", [True, False])
+def test_what_an_upgrade_has_pulled_it_does_not_pull_anew(pulled):
+    functions, asked = image_functions("always"), []
+    functions["glance_image.pull"] = lambda settings: asked.append(1) or {"id": "sha256:2"}
+    module = state_module("glance_container", functions)
+    ret = module.image_present("It", any_release=True, pulled=pulled)
+    assert (bool(asked), bool(ret["changes"])) == (not pulled, not pulled)
