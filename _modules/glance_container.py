@@ -225,8 +225,9 @@ def describe(report):
         "hand-over": "The container was replaced by hand-over",
         "drain": f"The container was replaced by draining it first, because {why}",
     }[report["how"]]
-    cut = "; ".join(report["cut"])
-    ending = f" Cut at glance:glance_drain_timeout: {cut}." if cut else ""
+    waited, cut = " and ".join(report["waited_for"]), "; ".join(report["cut"])
+    ending = f" It waited for {waited}." if waited else ""
+    ending += f" Cut at glance:glance_drain_timeout: {cut}." if cut else ""
     return f"{said.rstrip('.')} ({took}).{ending}"
 
 

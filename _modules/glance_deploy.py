@@ -27,8 +27,8 @@ def plan(facts):
         ``{"hosts": [...], "lock": ...}``; each host is what ``glance_host.facts`` returns, with
         ``id`` and ``answers``, in the order of the group.
 
-    Returns ``{"refusals", "nothing", "method", "release", "summary", "pause", "steps"}``. A step is ``{"id",
-    "phase", "do", "hosts", ...}`` with ``sls`` for a state and ``fun`` for a function.
+    Returns ``{"refusals", "nothing", "method", "release", "summary", "pause", "steps"}``. A step
+    is ``{"id", "phase", "do", "hosts", ...}`` with ``sls`` for a state and ``fun`` for a function.
     """
     hosts = facts["hosts"]
     refusals = [*_lock(facts["lock"]), *(one for host in hosts for one in _refusals(host, hosts))]

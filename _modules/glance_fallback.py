@@ -80,7 +80,7 @@ def _take_away(settings, want, name, back_to, lives):
         # That may take minutes, in which the host may be rebooted.
         __salt__["glance_newcomer.keep_charge"](back_to, want)
         return __salt__["glance_retire.remove"](settings, name, back_to)
-    cut = __salt__["glance_retire.leave"](settings, name) if lives else []
+    cut = __salt__["glance_retire.leave"](settings, name)["cut"] if lives else []
     __salt__["glance_engine.remove"](name)
     return cut
 

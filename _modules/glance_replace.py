@@ -48,8 +48,8 @@ def run(settings, want, files):
     files
         Configuration files of this container, as ``glance_configuration.files`` returns them.
 
-    Returns ``{"how", "why", "seconds": {...}, "cut": [...]}``. Raises CommandExecutionError when
-    the newcomer is not fit; the incumbent then serves as before.
+    Returns ``{"how", "why", "seconds": {...}, "waited_for": [...], "cut": [...]}``. Raises
+    CommandExecutionError when the newcomer is not fit; the incumbent then serves as before.
     """
     ours, verdict = _decide(want)
     if verdict["do"] == "nothing":
@@ -87,7 +87,7 @@ def stop_all(settings, remove):
     for one in sorted(ours, key=lambda one: one["name"] == charge):
         left = []
         if one["name"] == charge:
-            left = __salt__["glance_retire.leave"](settings, charge)
+            left = __salt__["glance_retire.leave"](settings, charge)["cut"]
         elif one["running"]:
             left = _let_go(settings, one["name"], charge)
         cut += left
@@ -114,7 +114,7 @@ def restart(settings, name):
     Returns what had to be cut. Raises CommandExecutionError when it does not serve afterwards.
     """
     clock, labels = _Clock(), __salt__["glance_engine.inspect"](name)["labels"]
-    cut = __salt__["glance_retire.leave"](settings, name)
+    cut = __salt__["glance_retire.leave"](settings, name)["cut"]
     clock.lap("transfers ended")
     __salt__["glance_newcomer.outlive_a_reboot"](name, settings["docker_restart_policy"])
     __salt__["glance_engine.stop"](name, _time_to_stop(settings, cut))
@@ -227,7 +227,7 @@ def _switch(settings, want, incumbent, name, newcomer_born, clock):
     log.info("glance-api: new connections go to %s", name)
     __salt__["glance_newcomer.take_charge"](name, want, incumbent)
     try:
-        cut = __salt__["glance_retire.let_it_end"](
+        ended = __salt__["glance_retire.let_it_end"](
             settings, incumbent, handshakes, name, newcomer_born
         )
         __salt__["glance_newcomer.must_answer"](settings, name, newcomer_born)
@@ -243,11 +243,11 @@ def _switch(settings, want, incumbent, name, newcomer_born, clock):
         undo = __salt__["glance_fallback.undo"]
         raise undo(settings, want, name, err, incumbent, held=newcomer_born) from err
     clock.lap("transfers ended")
-    _end(settings, incumbent, cut)
+    _end(settings, incumbent, ended["cut"])
     __salt__["glance_steering.release"](settings, name)
     __salt__["glance_newcomer.take_the_name"](name)
     clock.lap("incumbent stopped")
-    return {"how": "hand-over", "why": "", "seconds": clock.laps, "cut": cut}
+    return _report("hand-over", clock, ended)
 
 
 def _move(settings, want, files, incumbent, newcomer):
@@ -264,27 +264,27 @@ def _move(settings, want, files, incumbent, newcomer):
         undo = __salt__["glance_fallback.undo"]
         raise undo(settings, want, name, err, incumbent, born, held) from err
     clock.lap("newcomer healthy")
-    cut = __salt__["glance_retire.leave"](settings, incumbent)
+    ended = __salt__["glance_retire.leave"](settings, incumbent)
     __salt__["glance_newcomer.take_charge"](name, want, incumbent)
     clock.lap("transfers ended")
-    _end(settings, incumbent, cut)
+    _end(settings, incumbent, ended["cut"])
     __salt__["glance_newcomer.take_the_name"](name)
     clock.lap("incumbent stopped")
-    return {"how": "hand-over", "why": "", "seconds": clock.laps, "cut": cut}
+    return _report("hand-over", clock, ended)
 
 
 def _drain_first(settings, want, files, incumbent, why):
     clock, before = _Clock(), _lost_before(settings, incumbent)
-    cut = __salt__["glance_retire.leave"](settings, incumbent, in_turn=True)
+    ended = __salt__["glance_retire.leave"](settings, incumbent, in_turn=True)
     clock.lap("transfers ended")
     # Should the host be rebooted before the newcomer is there, the old one serves again.
     __salt__["glance_newcomer.outlive_a_reboot"](incumbent, want["policy"])
-    stopped = __salt__["glance_retire.end"](incumbent, _time_to_stop(settings, cut))
+    stopped = __salt__["glance_retire.end"](incumbent, _time_to_stop(settings, ended["cut"]))
     clock.lap("incumbent stopped")
     _start_instead(settings, want, files, stopped, compare=True, before=before)
     clock.lap("newcomer healthy")
     __salt__["glance_balancer.ready"](settings)
-    return {"how": "drain", "why": why, "seconds": clock.laps, "cut": cut}
+    return _report("drain", clock, ended, why)
 
 
 def _start(settings, want, files, fallback):
@@ -293,7 +293,7 @@ def _start(settings, want, files, fallback):
     stopped = __salt__["glance_retire.end"](fallback, AT_ONCE) if fallback else None
     _start_instead(settings, want, files, stopped)
     clock.lap("newcomer healthy")
-    return {"how": "start", "why": "", "seconds": clock.laps, "cut": []}
+    return _report("start", clock)
 
 
 def _start_instead(settings, want, files, stopped, compare=False, before=None):
@@ -337,7 +337,7 @@ def _finish(settings, want, files, name, ours):
     __salt__["glance_steering.release"](settings, name)
     __salt__["glance_newcomer.take_the_name"](name)
     clock.lap("earlier run finished")
-    return {"how": "finish", "why": "", "seconds": clock.laps, "cut": []}
+    return _report("finish", clock)
 
 
 # --------------------------------------------------------------------------- their steps
@@ -410,7 +410,7 @@ def _let_go(settings, name, charge):
     """Let a container that is not in charge end its transfers. Returns what had to be cut."""
     there = __salt__["glance_steering.reached"](settings, name)
     handshakes = __salt__["glance_steering.prefer"](there, charge, name)
-    return __salt__["glance_retire.let_it_end"](there, name, handshakes)
+    return __salt__["glance_retire.let_it_end"](there, name, handshakes)["cut"]
 
 
 def _lost_before(settings, incumbent):
@@ -430,6 +430,11 @@ def _end(settings, name, cut):
 
 def _time_to_stop(settings, cut):
     return __salt__["glance_retire.time_to_stop"](settings, cut)
+
+
+def _report(how, clock, ended=None, why=""):
+    return {"how": how, "why": why, "seconds": clock.laps, "waited_for": [], "cut": [],
+            **(ended or {})}  # fmt: skip
 
 
 class _Clock:

@@ -12,6 +12,7 @@ log = logging.getLogger(__name__)
 __virtualname__ = "glance_retire"
 
 POLL = 0.5  # seconds between two looks at a condition
+PHASE = "transfers ended"  # what the master is told of the wait for them
 # uWSGI lets requests end for this long after SIGTERM (worker-reload-mercy in its ini).
 MERCY = 80
 
@@ -34,17 +35,22 @@ def let_it_end(settings, name, handshakes=None, successor=None, born=None):
     successor, born
         Name of the container that gets the new connections, and when that one was born.
 
-    Returns what had to be cut. Raises CommandExecutionError when the successor died meanwhile.
+    Returns ``{"waited_for", "cut"}``, lists of parts of a sentence. Raises CommandExecutionError
+    when the successor died meanwhile.
     """
     deadline = time.monotonic() + settings["glance_drain_timeout"]
     began = __salt__["glance_newcomer.birth"](name)
     if began is None:
-        return []  # somebody else has removed it
+        return {"waited_for": [], "cut": []}  # somebody else has removed it
     if successor:
         born = __salt__["glance_newcomer.must_run"](successor, born)
+    address = __salt__["glance_steering.address"](settings)
+    open_ones = __salt__["glance_sockets.in_flight"](_pids(name), *address)["connections"]
+    ended = {"waited_for": _some(open_ones, "connection"), "cut": []}
+    __salt__["glance_progress.tell"](PHASE, "begins", text=", ".join(ended["waited_for"]))
     idle = __salt__["glance_sockets.wait_until_idle"](
         _pids(name),
-        *__salt__["glance_steering.address"](settings),
+        *address,
         timeout=settings["glance_drain_timeout"],
         handshakes=handshakes,
         successor=_pids(successor) if successor else None,
@@ -53,18 +59,20 @@ def let_it_end(settings, name, handshakes=None, successor=None, born=None):
         # The better reason, if it is one.
         __salt__["glance_newcomer.must_run"](successor, born)
         raise CommandExecutionError("it closed its listening socket")
-    cut = [] if idle["idle"] else [f"{idle['connections']} transfers"]
+    ended["cut"] += [] if idle["idle"] else [f"{idle['connections']} transfers"]
     log.info("glance-api: %s has no connection left (%s)", name, idle)
     if not settings["keystone"]:
-        return cut  # Glance runs no import without it, so that nobody need be asked
+        return ended  # Glance runs no import without it, so that nobody need be asked
     only, imports = None, None
     while True:
         if successor:
             __salt__["glance_newcomer.must_run"](successor, born)
         elif not _pids(name):
-            return cut  # nothing of it works any more
+            return ended  # nothing of it works any more
         try:
             imports = __salt__["glance_api.unfinished"](settings, since=began, only=only)
+            if only is None:
+                ended["waited_for"] += _some(len(imports["tasks"]), "import")
             only = imports["tasks"]
         except CommandExecutionError as err:
             # The database or Keystone may be away for a moment; nobody is cut for that.
@@ -73,12 +81,16 @@ def let_it_end(settings, name, handshakes=None, successor=None, born=None):
             break
         time.sleep(POLL)
     if imports is None:
-        cut.append("imports, if any were in progress: the API did not tell")
+        ended["cut"].append("imports, if any were in progress: the API did not tell")
     elif only:
-        cut += [f"the import of image {one['id']}" for one in imports["images"]] or [
+        ended["cut"] += [f"the import of image {one['id']}" for one in imports["images"]] or [
             f"{len(only)} tasks"
         ]
-    return cut
+    return ended
+
+
+def _some(number, what):
+    return [f"{number} {what}{'s' if number > 1 else ''}"] if number else []
 
 
 def leave(settings, name, in_turn=False):
@@ -92,8 +104,8 @@ def leave(settings, name, in_turn=False):
     in_turn
         Whether to wait until the other hosts serve.
 
-    Returns what had to be cut. Raises CommandExecutionError when it cannot be waited for; it is
-    then in rotation as before.
+    Returns what :py:func:`let_it_end` does. Raises CommandExecutionError when it cannot be waited
+    for; it is then in rotation as before.
     """
     settings = __salt__["glance_steering.reached"](settings, name)
     try:
@@ -102,11 +114,11 @@ def leave(settings, name, in_turn=False):
         if _pids(name):
             raise
     try:
-        cut = let_it_end(settings, name)
+        ended = let_it_end(settings, name)
         if __salt__["glance_drain.renew"](settings):
-            cut = let_it_end(settings, name)
+            ended["cut"] = let_it_end(settings, name)["cut"]
         __salt__["glance_drain.wait_for_last_request"](settings)
-        return cut
+        return ended
     except CommandExecutionError:
         __salt__["glance_drain.cancel"](settings)
         raise
@@ -153,7 +165,7 @@ def time_to_stop(settings, cut):
     settings
         Result of ``glance_settings.get``.
     cut
-        What :py:func:`let_it_end` returned.
+        What :py:func:`let_it_end` returned as that.
     """
     graceful = settings["docker_graceful_timeout"]
     return max(graceful, MERCY) if cut else graceful
@@ -180,12 +192,12 @@ def remove(settings, name, survivor):
         __salt__["glance_engine.restart_policy"](name, "no")
         address = __salt__["glance_steering.address"]
         if address(here) != address(there):
-            cut = let_it_end(here, name)
+            cut = let_it_end(here, name)["cut"]
         else:
             __salt__["glance_steering.wait_to_listen"](there, survivor)
             __salt__["glance_steering.prefer"](there, survivor, name)
             try:
-                cut = let_it_end(there, name, successor=survivor)
+                cut = let_it_end(there, name, successor=survivor)["cut"]
             except CommandExecutionError as err:
                 raise CommandExecutionError(
                     f"The left-over container {name} was not removed, because {survivor}, which is"

@@ -4,8 +4,10 @@
 # accepted, database and schema there, container in charge, API answers, jobs scheduled. With
 # 'enable_glance: no' the service is removed and its data kept; nothing but a plain no removes it.
 
-{%- set enabled = salt['pillar.get']('glance:enable_glance',
-                                     salt['pillar.get']('glance:enable_openstack_core', True)) %}
+{%- set enabled = salt['pillar.get']('glance:enable_glance') %}
+{%- if enabled in [none, '', '{enable_openstack_core}'] %}
+{%- set enabled = salt['pillar.get']('glance:enable_openstack_core', True) %}
+{%- endif %}
 
 include:
 {%- if enabled | string | trim | lower in ['no', 'false', 'off'] %}

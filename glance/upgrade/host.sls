@@ -1,10 +1,11 @@
 # One healthy container of the image that the pillar names, of whatever release, is in charge here
-# and answers. The same as glance.container, which replaces within one release only.
+# and answers, and its jobs are scheduled. The same as glance.jobs, which replaces within one release
+# only.
 {%- set planned = (pillar.get('glance_orchestration') or {}).get('release') %}
 
 include:
   - glance.upgrade.image
-  - glance.container
+  - glance.jobs
 {%- if planned %}
 
 # Earlier steps of the upgrade have seen to the database, once for all hosts.

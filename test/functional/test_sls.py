@@ -99,6 +99,16 @@ def test_enable_glance_no_removes_the_service_and_keeps_the_data(loaders, off):
     ]
 
 
+@pytest.mark.parametrize("given", [{}, {"enable_glance": None},
+                                   {"enable_glance": "{enable_openstack_core}"}])  # fmt: skip
+@pytest.mark.parametrize(("core", "on"), [("no", False), ("yes", True)])
+def test_glance_follows_the_core_of_openstack_unless_pillar_says_otherwise(
+    loaders, given, core, on
+):
+    loaders.pillar({"glance": {"enable_openstack_core": core, **given}})
+    assert ("Glance API runs" in shown(loaders, "glance")) is on
+
+
 @pytest.mark.parametrize("on", ["yes", "on", " Yes ", True, None, "maybe"])
 def test_nothing_but_a_plain_no_removes_the_service(loaders, on):
     loaders.pillar({"glance": {"enable_glance": on}})

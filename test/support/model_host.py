@@ -368,6 +368,10 @@ class Host:
         self._settle()
         return [{"inode": one.number} for one in self._of(pids) if self._listens(one, address)]
 
+    def _in_flight(self, pids, address, port):
+        there = [one for one in self._of(pids) if one.address == address]
+        return {"connections": sum(self.clock.now < one.transfers_end for one in there)}
+
     def _wait_until_idle(self, pids, address, port, timeout, handshakes=None, successor=None):
         self._effect("wait until idle")
         for one in self._of(pids):
@@ -520,6 +524,7 @@ class Host:
             "glance_handover.release": self._release,
             "glance_handover.unsupported": self._unsupported,
             "glance_sockets.listeners": self._listeners,
+            "glance_sockets.in_flight": self._in_flight,
             "glance_sockets.wait_until_idle": self._wait_until_idle,
             "glance_api.probe_once": self._probe_once,
             "glance_api.deep_check": self._deep_check,

@@ -103,12 +103,15 @@ def test_a_report_is_one_sentence():
         "how": "hand-over",
         "why": "",
         "seconds": {"newcomer healthy": 12.1, "transfers ended": 3.0},
+        "waited_for": [],
         "cut": [],
     }
     assert glance_container.describe(report) == (
         "The container was replaced by hand-over (newcomer healthy in 12.1 s, transfers ended"
         " in 3.0 s)."
     )
+    report["waited_for"] = ["3 connections", "1 import"]
+    assert "3.0 s). It waited for 3 connections and 1 import." in glance_container.describe(report)
     report["cut"] = ["2 transfers", "the import of image x"]
     assert "Cut at glance:glance_drain_timeout: 2 transfers; the import of image x." in (
         glance_container.describe(report)

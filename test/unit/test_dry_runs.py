@@ -57,7 +57,7 @@ class World:
         return lambda *_, **__: self.done.append(what) or result
 
     def salt(self):
-        report = {"how": "hand-over", "why": "", "seconds": {}, "cut": []}
+        report = {"how": "hand-over", "why": "", "seconds": {}, "waited_for": [], "cut": []}
         return {
             "glance_settings.get": lambda: self.settings,
             "glance_backend.elsewhere": lambda settings: "",

@@ -393,6 +393,16 @@ def test_what_is_stopped_stays_out_of_rotation_until_it_serves(host_with, again)
     assert host.balanced_out and host.containers == []
 
 
+def test_what_is_stopped_outlives_a_reboot_as_stopped(host_with):
+    """While a legacy upgrade works on the schema no old API may come back by itself."""
+    host = host_with(policy="always")
+    glance_replace.stop_all(host.settings_for("old"), remove=False)
+    host.reboot()
+    assert not host.containers[0].running
+    assert run(host, "old") == "ended"
+    is_whole(host, "old")
+
+
 def test_every_container_that_is_stopped_ends_its_transfers(host_with):
     """Of two, after a hand-over that was killed, either may have some."""
     for step in range(1, LAST):
@@ -513,6 +523,14 @@ def test_imports_without_a_connection_end_in_peace(host_with, strategy, addresse
         assert not host.refused, f"killed at {step}: {host.refused} {host.events}"
         if ended:
             return
+
+
+def test_what_was_waited_for_is_told(host_with):
+    host = host_with()
+    host.containers[0].transfers_end = host.clock.now + 60
+    host.containers[0].import_ends = host.clock.now + 90
+    report = glance_replace.run(host.settings_for("new"), host.want("new"), {})
+    assert (report["waited_for"], report["cut"]) == (["1 connection", "1 import"], [])
 
 
 def test_what_goes_on_at_the_deadline_is_cut_and_told(host_with):
