@@ -17,6 +17,7 @@ OLDEST, NEWEST = RELEASES[0], RELEASES[-1]
 RATE = 50  # lists per second; small uploads and downloads come on top
 REQUESTS, SOAK_REQUESTS, SOAK_EDITS = 1500, 5000, 10
 SLOWEST = 2  # seconds that a request may take, the deliberately slow ones apart
+SOAK_RATE = 44  # with slow transfers all the time; still more than 50 requests per second in all
 WORKERS = 6  # the slow transfers hold three of them
 AFTER_SWITCH = 2 * RATE  # requests that the newcomer answers while the incumbent ends its work
 DURING_SWITCH = {"upload", "upload_chunked", "download", "import_direct", "import_web"}
@@ -141,8 +142,8 @@ def test_a_pillar_edit_fails_no_request(glance, gate):
 def test_many_pillar_edits_fail_no_request(glance, gate):
     kinds = "lists,transfers,upload_slow,upload_chunked,download_slow"
     edits = []
-    glance.edit(glance_api_workers=2 * WORKERS)
-    with glance.load(rate=RATE, kinds=kinds, slow_seconds=4) as load:
+    glance.edit(glance_api_workers=WORKERS + 3)
+    with glance.load(rate=SOAK_RATE, kinds=kinds, slow_seconds=4) as load:
         for number in range(SOAK_EDITS):
             edits.append(Edit(glance, load, gate, **capped(200 + number)))
             print(glance.release, f"switch at {edits[-1].at} s:", edits[-1].comment)
