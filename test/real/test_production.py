@@ -75,9 +75,11 @@ def test_secrets_are_in_the_configuration_files_and_nowhere_else(production):
 
     assert not leaks(production.first.stdout), "state output"
     assert not leaks(production.first.stderr), "log at level trace"
+    root = production.call.minion.root
+    for sign in (f"salt-call --local --config-dir={root} ", '"Name": "/glance_api"'):
+        assert any(sign in line for line in production.watched), f"nothing watched with {sign}"
     for line in production.watched:
         assert not leaks(line), line[:300]
-    root = production.call.minion.root
     for folder, _, names in os.walk(root):
         if folder.startswith(str(production.call.minion.pillar_root)):
             continue

@@ -9,6 +9,7 @@ that the program itself is. SIGTERM or the end of its time stops it: what is in 
 then every acknowledged image is read once more and compared.
 
 The report (JSON):
+    asked       {"kinds", "rate"}: what the options have asked for
     seconds     how long requests were sent
     requests    how many were answered or failed
     failed      how many failed
@@ -361,6 +362,7 @@ class Load:
             await runner.cleanup()
         await asyncio.gather(self.new.close(), self.kept.close())
         return {
+            "asked": {"kinds": self.options.kinds, "rate": self.options.rate},
             "seconds": seconds,
             "requests": status["requests"],
             "failed": status["failed"],

@@ -20,6 +20,7 @@ MIB = 1024 * 1024
 TRICKLE = 0.25  # seconds between two drops of a slow transfer
 DROP, GULP = 4 * 1024, 32 * 1024  # bytes of a drop, up and down; uWSGI gives up slower readers
 POLL = 0.1  # seconds between two looks at an import
+PYTHON = "/var/lib/kolla/venv/bin/python3"  # of the images; uWSGI does not tell Glance which
 RECEIVE = 64 * 1024  # bytes that the kernel may receive for a slow download ahead of its reader
 KERNEL = 5 * MIB  # bytes of a download that may wait in the server's kernel, sent already
 PATIENCE = 180  # seconds until a request or import is given up
@@ -34,7 +35,7 @@ class Gate:
 
     folder
         An empty folder, for a ``qemu-img`` that waits for the gate and then finds every image to
-        be raw already; :py:attr:`pillar` mounts it.
+        be raw already; :py:attr:`pillar` mounts it, or :py:attr:`volumes`.
     web
         ADDRESS:PORT that web-download may read from.
     """
@@ -49,25 +50,53 @@ class Gate:
         self._program.chmod(0o755)
 
     @property
-    def pillar(self):
-        """Keys that make Glance convert images by it, and read from the web server."""
+    def _options(self):
         host, _, port = self.web.rpartition(":")
         return {
-            "glance_enable_interoperable_image_import": True,
-            "glance_image_import": {
-                "image_import_opts": {"image_import_plugins": "[image_conversion]"},
-                "image_conversion": {"output_format": "raw"},
-                "import_filtering_opts": {
-                    "allowed_schemes": "[http]",
-                    "allowed_hosts": [host],
-                    "allowed_ports": [int(port)],
-                },
+            "image_import_opts": {"image_import_plugins": "[image_conversion]"},
+            "image_conversion": {"output_format": "raw"},
+            "import_filtering_opts": {
+                "allowed_schemes": "[http]",
+                "allowed_hosts": [host],
+                "allowed_ports": [int(port)],
             },
+        }
+
+    @property
+    def _mounts(self):
+        """{path here: path in the container}"""
+        return {
+            str(self._program): "/usr/local/bin/qemu-img",
+            str(self._gate): "/run/import-gate",
+        }
+
+    @property
+    def pillar(self):
+        """Keys that make Glance convert images by it, and read from the web server."""
+        return {
+            "glance_enable_interoperable_image_import": True,
+            "glance_image_import": self._options,
             "glance_api_extra_volumes": [
-                f"{self._program}:/usr/local/bin/qemu-img:ro",
-                f"{self._gate}:/run/import-gate:ro",
+                f"{here}:{there}:ro" for here, there in self._mounts.items()
             ],
         }
+
+    @property
+    def options(self):
+        """The same for a Glance by hand: {section: {option: text}}; needs :py:attr:`volumes`."""
+        made = {
+            section: {
+                name: f"[{','.join(map(str, value))}]" if isinstance(value, list) else value
+                for name, value in options.items()
+            }
+            for section, options in self._options.items()
+        }
+        return {**made, "wsgi": {"python_interpreter": PYTHON}}
+
+    @property
+    def volumes(self):
+        """Its mounts, as the Docker SDK takes them."""
+        return {here: {"bind": there, "mode": "ro"} for here, there in self._mounts.items()}
 
     def close(self):
         """From now on imports wait."""
@@ -88,11 +117,13 @@ class Straddle:
         The API, and a token or None.
     gate
         The Gate of its imports; None leaves the imports out.
+    headers
+        Of all requests, such as those that tell a Glance without Keystone who asks.
     """
 
-    def __init__(self, url, token=None, gate=None):
+    def __init__(self, url, token=None, gate=None, headers=None):
         self.host = urllib.parse.urlsplit(url)
-        self.headers = {"X-Auth-Token": token} if token else {}
+        self.headers = {**(headers or {}), **({"X-Auth-Token": token} if token else {})}
         self.gate = gate
         self.content = os.urandom(2 * MIB)
         # What the server has handed to its kernel is no longer in progress for the server.

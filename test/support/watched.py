@@ -1,10 +1,13 @@
 """A production Glance with MariaDB and Keystone, and what others can see while it is deployed."""
 
+import contextlib
 import json
 import subprocess
 import threading
 import urllib.error
 import urllib.request
+
+import docker.errors
 
 from support import session
 from support.salt_call import SaltCall
@@ -84,26 +87,34 @@ class Watch(threading.Thread):
     def __init__(self, engine):
         super().__init__(daemon=True)
         self.engine, self.seen, self.over = engine, set(), threading.Event()
+        self.error = None  # that has ended it too early
 
     def run(self):
-        while not self.over.wait(0.05):
-            table = subprocess.run(["ps", "axwwe"], capture_output=True, text=True, check=True)
-            # The test's own process holds the canaries in its environment of no interest.
-            self.seen.update(table.stdout.splitlines())
-            for one in self.engine.client.api.containers(all=True):
-                try:
-                    self.seen.add(json.dumps(self.engine.client.api.inspect_container(one["Id"])))
-                except Exception as err:  # noqa: BLE001 - it ended meanwhile, or is being made
-                    if "No such container" not in str(err) and "404" not in str(err):
-                        raise
+        try:
+            while not self.over.wait(0.05):
+                self._look()
+        except Exception as err:
+            self.error = err
+
+    def _look(self):
+        # Arguments and environments of strangers are not always UTF-8.
+        table = subprocess.check_output(["ps", "axwwe"]).decode("utf-8", "replace")
+        # The test's own process holds the canaries in its environment of no interest.
+        self.seen.update(table.splitlines())
+        for one in self.engine.client.api.containers(all=True):
+            # It may have ended meanwhile, or is being made.
+            with contextlib.suppress(docker.errors.NotFound):
+                self.seen.add(json.dumps(self.engine.client.api.inspect_container(one["Id"])))
 
     def __enter__(self):
         self.start()
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, failed, *_):
         self.over.set()
         self.join()
+        if self.error and not failed:
+            raise self.error
 
 
 def leaks(text):
