@@ -86,6 +86,40 @@ def test_a_bad_release_stops_at_the_canary(cluster):
     is_good(report)
 
 
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        (
+            {"glance_keystone_password": "wrong", "glance_keystone_register": "no"},
+            "its password there is not glance:glance_keystone_password",
+        ),
+        pytest.param(
+            {"glance_database_password": "wrong", "use_preconfigured_databases": "yes"},
+            "glance:glance_database_password and the server itself",
+            marks=pytest.mark.soak,
+        ),
+        pytest.param(
+            {"glance_custom_config": {"glance-api.conf": {"DEFAULT": {"workerz": 3}}}},
+            "workerz",
+            marks=pytest.mark.soak,
+        ),
+    ],
+)
+def test_what_is_wrong_is_found_before_the_switch(cluster, keys, words):
+    on_the_old_release(cluster)
+    before = {host.id: host.container.id for host in cluster.hosts}
+    right = {key: cluster.keys.get(key) for key in keys}
+    cluster.pillar(**keys)
+    with cluster.load(rate=RATE, kinds="lists,transfers") as load:
+        roll = Roll(cluster)
+        report = load.stop()
+    cluster.pillar(**right)
+    assert roll.rc != 0 and words in roll.failed, roll.comments
+    assert before == {host.id: host.container.id for host in cluster.hosts}
+    assert heads(cluster) in (OLD_HEADS, BETWEEN)
+    is_good(report)
+
+
 def test_the_way_back_after_the_canary(cluster):
     """The upgrade pauses after the first host, and rollback takes that one back."""
     on_the_old_release(cluster)
