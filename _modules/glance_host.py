@@ -36,7 +36,8 @@ def __virtual__():
 
 def facts(schema=None, changes=False, look=False, prove=False, saltenv="base"):
     """
-    What this host runs, and what its pillar wants. Looks only.
+    What this host runs, and what its pillar wants. Looks only; one-shot containers that a killed
+    run has left are waited for and taken away.
 
     schema
         Minion id of the host that looks at the database, too (a one-shot container, some seconds).
