@@ -331,8 +331,7 @@ def _config_json(content, faults):
 def _is_json_mapping(value):
     items = value.items() if isinstance(value, dict) else [(None, None)]
     return all(
-        isinstance(name, str)
-        and all(isinstance(one, (str, bool)) for one in _as_list(item))
+        isinstance(name, str) and all(isinstance(one, (str, bool)) for one in _as_list(item))
         for name, item in items
     )
 

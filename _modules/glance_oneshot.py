@@ -157,9 +157,7 @@ def run(purpose, settings, want, files, timeout, data=False, environment=None, m
                 "privileged": data and want["spec"]["privileged"],
                 "healthcheck": {"test": ["NONE"]},
                 "cpu_shares": BESIDE,
-                "volumes": [
-                    f"{folder}:{CONFIG_MOUNT}/:ro", *(volumes if data else []), *mounts
-                ],
+                "volumes": [f"{folder}:{CONFIG_MOUNT}/:ro", *(volumes if data else []), *mounts],
             },
             timeout,
         )

@@ -10,6 +10,7 @@ import glance_marks
 
 pytestmark = pytest.mark.cache
 
+
 @pytest.mark.parametrize("kind", ["nfs", "nfs4", "cifs", "ceph", "fuse.glusterfs", "gfs2", "9p"])
 def test_a_shared_filesystem_is_refused(kind):
     assert place.refusal("/srv/cache", kind) == (

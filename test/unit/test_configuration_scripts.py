@@ -196,7 +196,10 @@ def test_a_database_error_is_a_sentence_without_login():
     [
         ("print('noise') or url[:5]", "mysql"),
         ("1 / 0", {"error": "The database mysql://db/y is lost: division by zero."}),
-        ("refuse('adm1n is no user of ' + url)", {"error": "*** is no user of mysql://x:***@db/y."}),
+        (
+            "refuse('adm1n is no user of ' + url)",
+            {"error": "*** is no user of mysql://x:***@db/y."},
+        ),
     ],
 )
 def test_the_last_line_of_a_script_of_the_database_is_its_answer(work, answer):
