@@ -47,7 +47,7 @@ def get(saltenv=None, **job):
         Environment to take ``glance/defaults.yaml`` from; by default the minion's own.
 
     job
-        What Salt adds when this is a job of its own.
+        What Salt adds when this is a job of its own, or one of several functions of a job.
 
     Raises SaltInvocationError with every fault of the pillar, one a line.
 
@@ -60,7 +60,7 @@ def get(saltenv=None, **job):
     settings, found = _resolved(saltenv)
     if found:
         raise SaltInvocationError("\n".join(found))
-    if job.get("__pub_fun") == f"{__virtualname__}.get":
+    if "__pub_fun" in job:
         return show(saltenv)
     return settings
 

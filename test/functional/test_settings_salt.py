@@ -6,6 +6,7 @@ import pytest
 import yaml
 from salt._logging import shutdown_temp_handler
 from salt.exceptions import CommandExecutionError, SaltInvocationError
+from salt.minion import load_args_and_kwargs
 from salt.utils.secret import hide
 
 from support.settings import ROOT, SCHEMA
@@ -162,12 +163,12 @@ def test_cephs_files_are_read_from_paths_on_the_host(settings, tmp_path):
     assert content["ceph.client.glance.keyring"] == "[client.glance]\nkey = AQ==\n"
 
 
-def test_get_as_a_job_hides_secrets_too(settings):
-    modules = settings(PRODUCTION)
-    inside = modules["glance_settings.get"](__pub_fun="state.apply")
-    assert inside["database_password"] == "canary-root"
-    job = modules["glance_settings.get"](__pub_fun="glance_settings.get", __pub_jid="1")
-    assert job["database_password"] == "(hidden)"
+@pytest.mark.parametrize("job", ["glance_settings.get", ["test.ping", "glance_settings.get"]])
+def test_get_as_a_job_hides_secrets_too(settings, job):
+    get = settings(PRODUCTION)["glance_settings.get"]
+    assert get()["database_password"] == "canary-root"
+    arguments, more = load_args_and_kwargs(get, [], {"fun": job, "jid": "1"})
+    assert get(*arguments, **more)["database_password"] == "(hidden)"
 
 
 def test_the_same_pillar_is_worked_out_once(settings, roots):
