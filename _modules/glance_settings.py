@@ -150,6 +150,9 @@ def resolve(pillar, defaults, host, parts=None):
         for option in parts["glance_content.secrets"](sections)
     ]
     settings.update(parts["glance_backend.describe"](settings))
+    for store in settings["stores"]:
+        found = parts["glance_content.secrets"]({store["name"]: store["options"]})
+        store["secrets"] = [option for _, option in found]
     rules = parts["glance_rules.check"](settings)
     stores = parts["glance_backend_rules.check"](settings)
     jobs = parts["glance_job_rules.check"](settings)
