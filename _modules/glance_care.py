@@ -102,13 +102,12 @@ def ask(script, timeout, *arguments):
             f"{script} in the container {serving[0]} was killed: it did not end within"
             f" {timeout + GRACE} seconds, or the host had no memory left."
         )
-    lines = result["output"].strip().splitlines() or ["nothing"]
     try:
-        answer = json.loads(lines[-1])
-    except ValueError:
+        answer = json.loads(result["output"].strip().splitlines()[-1])
+    except (IndexError, ValueError):
         raise CommandExecutionError(
             f"{script} in the container {serving[0]} ended with code {result['rc']} and no answer;"
-            f" its last words: {' | '.join(lines[-3:])}"
+            f" its last words: {__salt__['glance_oneshot.last_lines'](result, 3)}"
         ) from None
     if answer.get("error"):
         raise CommandExecutionError(answer["error"])

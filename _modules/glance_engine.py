@@ -335,7 +335,8 @@ def pids(name):
 
 def logs(name, lines=12):
     """
-    The last words of a container: what it printed, and what was written into Kolla's log folder.
+    The last words of a container: what it printed, and what was written into Kolla's log folder,
+    without secrets.
 
     Lines about single requests are left out: they are never the reason for an end, and in that
     folder most of them are of another container, which serves.
@@ -352,6 +353,7 @@ def logs(name, lines=12):
             printed = _client().api.logs(name, tail=lines).decode("utf-8", "replace")
         except docker.errors.NotFound:
             return ""
+    printed = __salt__["glance_settings.masked"](printed)
     # kolla_start traces itself with lines that begin with a plus.
     told = [line for line in printed.splitlines() if line.strip() and line[0] != "+"]
     present = inspect(name)
@@ -552,8 +554,8 @@ def _tail(path, lines):
             text = file.read().decode("utf-8", "replace")
     except OSError:
         return []  # put aside in this very moment, or not readable: another one may tell
-    told = [line[:400] for line in text.splitlines() if line and not _REQUEST.search(line)]
-    return told[-lines:]
+    told = [line for line in text.splitlines() if line and not _REQUEST.search(line)]
+    return [__salt__["glance_settings.masked"](line)[:400] for line in told[-lines:]]
 
 
 def _url():

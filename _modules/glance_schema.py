@@ -180,7 +180,7 @@ def bootstrap(settings, want):
         after = look(settings, want)
     # Kolla's bootstrap ends with code 0 even when it found no metadata definitions to load.
     if result["rc"] or not serves(after) or _lacks_metadefs(after, fresh):
-        tail = " | ".join(result["output"].strip().splitlines()[-4:])
+        tail = __salt__["glance_oneshot.last_lines"](result, 4)
         hint = f" ({_start_again(database)})" if fresh else ""
         raise CommandExecutionError(
             f"The bootstrap of {database} ended with code {result['rc']}, schema"

@@ -152,6 +152,20 @@ def test_show_hides_every_secret(settings, tmp_path):
     assert names == ["s3", "http", "vmware", "cinder", "swift", "s3x", "rbd"]
 
 
+def test_what_others_wrote_is_told_without_secrets(settings):
+    stores = [{"name": "web", "type": "http", "options": {"passcode": "canary-more"}}]
+    overrides = {"glance-api.conf": {"vault": {"root_token_id": "canary-vault"}}}
+    more = {"glance_additional_stores": stores, "glance_custom_config": overrides}
+    modules = settings({**PRODUCTION, **more, "osprofiler_secret": "abc"})
+    text = "at mysql://glance:p@ss@db/glance abc None of canary-database canary-more canary-vault."
+    logins = text.replace("glance:p@ss", "***")
+    assert modules["glance_settings.masked"](text) == logins, "as long as nobody has read them"
+    modules["glance_settings.get"]()
+    told = "at mysql://***@db/glance abc None of *** *** ***."
+    assert modules["glance_settings.masked"](text) == told
+    assert modules["glance_oneshot.last_lines"]({"output": text}, 1) == told
+
+
 def test_cephs_files_are_read_from_paths_on_the_host(settings, tmp_path):
     (tmp_path / "ceph.conf").write_text("[global]\nfsid = x\n")
     (tmp_path / "keyring").write_text("[client.glance]\nkey = AQ==\n")

@@ -51,6 +51,7 @@ class Minion:
             "glance_http.request": self.request,
             "glance_engine.containers": lambda: self.containers,
             "glance_engine.execute": self.execute,
+            "glance_oneshot.last_lines": lambda result, count: f"{result['output']} ({count})",
             "glance_oneshot.script": lambda name: f"text of {name}",
             "glance_oneshot.program": lambda texts: " and ".join(texts.values()),
             "glance_settings.get": self.settings,
@@ -231,7 +232,7 @@ def test_what_the_script_says_is_the_reason(minion):
 @pytest.mark.parametrize(
     ("rc", "words"),
     [
-        (1, "ended with code 1 and no answer; its last words: hm"),
+        (1, "ended with code 1 and no answer; its last words: hm (3)"),
         (137, "glance_api was killed: it did not end within 60 seconds, or the host had no memory"),
     ],
 )

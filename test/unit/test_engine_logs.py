@@ -18,6 +18,16 @@ REQUESTS = (
 )
 
 
+def masked(text):
+    return text.replace("hush", "***")
+
+
+@pytest.fixture(autouse=True)
+def salt(monkeypatch):
+    table = {"glance_process.another_lives": lambda text: False, "glance_settings.masked": masked}
+    monkeypatch.setattr(glance_engine, "__salt__", table, raising=False)
+
+
 @pytest.mark.parametrize("request_line", REQUESTS)
 def test_requests_of_others_do_not_hide_the_reason(tmp_path, request_line):
     log = tmp_path / "glance-api.log"
@@ -50,8 +60,6 @@ def engine(monkeypatch):
     made = types.SimpleNamespace(api=Silent())
     working = {"id": "1", "name": "x", "running": True, "labels": {"glance.oneshot": "schema"}}
     monkeypatch.setattr(glance_engine, "__opts__", {}, raising=False)
-    nobody = {"glance_process.another_lives": lambda text: False}
-    monkeypatch.setattr(glance_engine, "__salt__", nobody, raising=False)
     monkeypatch.setattr(glance_engine, "_client", lambda *_: made)
     monkeypatch.setattr(glance_engine, "containers", lambda _: [working])
     monkeypatch.setattr(glance_engine, "remove", lambda _: None)
@@ -76,6 +84,15 @@ def test_an_engine_that_is_not_there_for_a_pull_is_a_sentence(monkeypatch, tmp_p
     monkeypatch.setattr(glance_engine, "__opts__", {"docker.url": url}, raising=False)
     with pytest.raises(CommandExecutionError, match="does not answer .could not pull"):
         glance_engine.pull("glance-api:1", 5)
+
+
+def test_the_last_words_have_no_secrets(engine, monkeypatch, tmp_path):
+    (tmp_path / "glance").mkdir()
+    (tmp_path / "glance/glance-api.log").write_text(f"{'x' * 398}hush\n")
+    engine.api = types.SimpleNamespace(logs=lambda *_, **__: b"no login with hush\n")
+    mounts = [{"target": "/var/log/kolla", "path": str(tmp_path)}]
+    monkeypatch.setattr(glance_engine, "inspect", lambda _: {"mounts": mounts})
+    assert glance_engine.logs("x").splitlines() == ["no login with ***", "x" * 398 + "**"]
 
 
 def test_a_container_that_somebody_removes_has_no_last_words(engine, monkeypatch):
