@@ -31,6 +31,8 @@ _REQUEST = re.compile(r"^\[pid: \d+\||INFO eventlet\.wsgi\.server ")
 
 # Seconds the engine may take to answer one call (Kolla: docker_client_timeout).
 CLIENT_TIMEOUT = 120
+COMMAND_TIMEOUT = 60  # seconds that a command in a running container may take
+KILLED = 137  # exit code of a process that was killed
 #: In __context__: this dry run comes before the SDK that it would install.
 _TO_COME = "glance_engine.to_come"
 
@@ -364,7 +366,7 @@ def logs(name, lines=12):
     return "\n".join(told)
 
 
-def execute(name, command, user="root"):
+def execute(name, command, user="root", timeout=COMMAND_TIMEOUT, what=None):
     """
     Run a command inside a running container.
 
@@ -374,14 +376,25 @@ def execute(name, command, user="root"):
         List of arguments; no shell.
     user
         User inside the container.
+    timeout
+        Seconds it may take; then it is killed.
+    what
+        What a sentence about it calls it; by default the command's own name.
 
-    Returns ``{"rc", "output"}``.
+    Returns ``{"rc", "output"}``. Raises CommandExecutionError when it was killed.
     """
-    with _sentences(f"run {command[0]} in {name}"):
+    what = what or command[0]
+    limited = ["timeout", "-s", "KILL", str(timeout), *command]
+    with _sentences(f"run {what} in {name}"):
         api = _client().api
-        handle = api.exec_create(name, command, user=user)
+        handle = api.exec_create(name, limited, user=user)
         output = api.exec_start(handle["Id"])
         rc = api.exec_inspect(handle["Id"])["ExitCode"]
+    if rc == KILLED:
+        raise CommandExecutionError(
+            f"{what} in the container {name} was killed: it did not end within {timeout} seconds,"
+            " or the host had no memory left."
+        )
     return {"rc": rc, "output": output.decode("utf-8", "replace").strip()}
 
 

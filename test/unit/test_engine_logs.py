@@ -1,4 +1,4 @@
-"""Last words of a container, and what an engine that goes away is told as."""
+"""Last words of a container, commands in it, and what an engine that goes away is told as."""
 
 import types
 
@@ -93,6 +93,40 @@ def test_the_last_words_have_no_secrets(engine, monkeypatch, tmp_path):
     mounts = [{"target": "/var/log/kolla", "path": str(tmp_path)}]
     monkeypatch.setattr(glance_engine, "inspect", lambda _: {"mounts": mounts})
     assert glance_engine.logs("x").splitlines() == ["no login with ***", "x" * 398 + "**"]
+
+
+class Commands:
+    """As much of the engine as runs commands in containers; each ends with a code."""
+
+    def __init__(self, code):
+        self.code, self.asked = code, None
+
+    def exec_create(self, name, command, user):
+        self.asked = command
+        return {"Id": "1"}
+
+    def exec_start(self, _):
+        return b" said \n"
+
+    def exec_inspect(self, _):
+        return {"ExitCode": self.code}
+
+
+def test_a_command_in_a_container_has_a_deadline(engine):
+    engine.api = Commands(1)
+    assert glance_engine.execute("x", ["ls", "/"]) == {"rc": 1, "output": "said"}
+    assert engine.api.asked == ["timeout", "-s", "KILL", "60", "ls", "/"]
+
+
+@pytest.mark.parametrize(("what", "said"), [(None, "ls"), ("cache.py", "cache.py")])
+def test_a_command_that_does_not_end_is_told(engine, what, said):
+    engine.api = Commands(137)
+    with pytest.raises(CommandExecutionError) as raised:
+        glance_engine.execute("x", ["ls", "/"], timeout=7, what=what)
+    assert str(raised.value) == (
+        f"{said} in the container x was killed: it did not end within 7 seconds, or the host had no"
+        " memory left."
+    )
 
 
 def test_a_container_that_somebody_removes_has_no_last_words(engine, monkeypatch):
