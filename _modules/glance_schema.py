@@ -344,6 +344,28 @@ def create_database(settings, want):
     return answer["changes"]
 
 
+def foreseen(settings):
+    """
+    What :py:func:`create_database` makes where it is missing; empty when the container in charge
+    uses all of it.
+
+    settings
+        Result of ``glance_settings.get``.
+
+    Returns changes.
+    """
+    now = __salt__["glance_container.facts"]()
+    database, user = settings["glance_database_name"], settings["glance_database_user"]
+    here = now.get("database") == settings["database_identity"]
+    # Containers of before have no label that tells the user.
+    if here and now.get("database_user") in (user, None):
+        return {}
+    parts = [f"user {user}", f"grants on {database}"]
+    if not here:
+        parts.insert(0, f"database {database}")
+    return dict.fromkeys(parts, "created where it is missing")
+
+
 def _never_used(found):
     """A schema that no image was ever stored in: the rest of a bootstrap that was cut."""
     return not found["metadef_namespaces"] and not found["images"]
