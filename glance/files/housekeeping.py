@@ -233,17 +233,25 @@ def rotate(most, keep, folder=LOGS):
         if not name.endswith(".log") or os.path.getsize(path) <= int(most):
             continue
         begin(f"rotate {name}")
-        for number in range(int(keep), 1, -1):
-            with contextlib.suppress(FileNotFoundError):
-                os.replace(f"{path}.{number - 1}", f"{path}.{number}")
-        # The writers keep their file; they append, so that they go on at its new end. It is emptied
-        # at once when its last line is copied, so that hardly a line can come in between.
+        # Whenever this is cut, every line is in one of the files, the last ones perhaps in two.
         with open(path, "r+b") as log, open(f"{path}.new", "wb") as copy:
             shutil.copyfileobj(log, copy)
+            make_room(path, int(keep))
+            os.replace(f"{path}.new", f"{path}.1")
+            # The writers keep their file; they append, so that they go on at its new end. It is
+            # emptied at once when its last line is copied, so that hardly one can come in between.
+            shutil.copyfileobj(log, copy)
+            copy.flush()
             log.truncate(0)
-        os.replace(f"{path}.new", f"{path}.1")
         rotated.append(name)
     return {"rotated": rotated}
+
+
+def make_room(path, keep):
+    """Shift what was put aside of a log up to the first number that is free, or else the last."""
+    free = next((one for one in range(1, keep) if not os.path.exists(f"{path}.{one}")), keep)
+    for number in range(free, 1, -1):
+        os.replace(f"{path}.{number - 1}", f"{path}.{number}")
 
 
 def work(what, until, *arguments):
