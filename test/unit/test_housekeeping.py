@@ -1,6 +1,9 @@
 """Housekeeping: what is asked of the container, and what the report says."""
 
+import contextlib
 import json
+import types
+import uuid
 
 import pytest
 
@@ -216,9 +219,34 @@ def test_what_is_written_during_a_rotation_is_put_aside_too(logs, monkeypatch):
     assert logs.path.read_text() == ""
 
 
-def test_staged_files_that_are_touched_again_stay(tmp_path):
+@pytest.fixture
+def statuses(monkeypatch):
+    """Status by id of what the database knows."""
+    known = {}
+
+    def images(link, ids):
+        return {one: {"status": known[one], "size": None} for one in ids if one in known}
+
+    connection = types.SimpleNamespace(connect=contextlib.nullcontext)
+    monkeypatch.setattr(housekeeping, "engine", lambda conf: connection)
+    monkeypatch.setattr(housekeeping.inside, "images", images)
+    return known
+
+
+def test_staged_files_that_are_touched_again_stay(tmp_path, statuses):
     old, fresh, gone = tmp_path / "old", tmp_path / "fresh", tmp_path / "gone"
     old.write_text("x"), fresh.write_text("x")
     paths = json.dumps([[str(old), 0], [str(fresh), 60], [str(gone), 0]])
-    assert housekeeping.unstage(paths) == {"removed": [str(old)]}
+    assert housekeeping.unstage(None, paths) == {"removed": [str(old)]}
     assert fresh.exists()
+
+
+def test_a_staged_file_whose_import_has_begun_meanwhile_stays(tmp_path, statuses):
+    waiting, begun, part = (str(uuid.uuid4()) for _ in range(3))
+    statuses.update({waiting: "uploading", begun: "importing", part: "importing"})
+    files = [tmp_path / name for name in (waiting, begun, f"{part}.qcow2")]
+    for file in files:
+        file.write_text("x")
+    paths = json.dumps([[str(file), 0] for file in files])
+    assert housekeeping.unstage(None, paths) == {"removed": [str(files[0])]}
+    assert [file.exists() for file in files] == [False, True, True]
