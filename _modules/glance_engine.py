@@ -24,6 +24,8 @@ SERVICE_LABEL = "glance.service"
 SERVICE = "api"
 ONE_SHOT_LABEL = "glance.oneshot"
 OWNER_LABEL = "glance.owner"  # process that a one-shot container belongs to
+# Purposes of one-shot containers that change the database: these are left to end.
+WORKS_ON_DATABASE = ("schema", "database")
 
 LOG_END = 256 * 1024  # bytes of a log file that are looked at for its last words
 # A line of uWSGI or eventlet about one request.
@@ -438,15 +440,15 @@ def run_once(purpose, spec, timeout):
     }
 
 
-def settle_one_shots(timeout, wait_for=("schema", "database")):
+def settle_one_shots(timeout):
     """
     Deal with one-shot containers that a killed run left behind.
 
+    Those that change the database are left to end; all others are removed at once, unless another
+    process that lives waits for them.
+
     timeout
         Seconds to wait for those that must not be interrupted.
-    wait_for
-        Purposes that change the database: these are left to end; all others are removed at once,
-        unless another process that lives waits for them.
 
     Returns the names of what was removed.
     """
@@ -454,7 +456,7 @@ def settle_one_shots(timeout, wait_for=("schema", "database")):
 
     removed = []
     for one in containers(ONE_SHOT_LABEL):
-        if one["running"] and one["labels"][ONE_SHOT_LABEL] in wait_for:
+        if _changes_database(one):
             began = time.monotonic()
             try:
                 gone = contextlib.suppress(docker.errors.NotFound)
@@ -468,19 +470,28 @@ def settle_one_shots(timeout, wait_for=("schema", "database")):
                     f" database after {timeout} seconds: look at it with 'docker logs"
                     f" {one['name']}', then apply again."
                 ) from err
-        if not is_waited_for(one):
+        if not _is_waited_for(one):
             remove(one["id"])
             removed.append(one["name"])
     return removed
 
 
-def is_waited_for(one_shot):
+def is_left_alone(one_shot):
     """
-    Whether a one-shot container is that of another process, which waits for it.
+    Whether a one-shot container is not to be interrupted: it changes the database, or another
+    process waits for it.
 
     one_shot
         Result of :py:func:`inspect`.
     """
+    return _changes_database(one_shot) or _is_waited_for(one_shot)
+
+
+def _changes_database(one_shot):
+    return one_shot["running"] and one_shot["labels"][ONE_SHOT_LABEL] in WORKS_ON_DATABASE
+
+
+def _is_waited_for(one_shot):
     return __salt__["glance_process.another_lives"](one_shot["labels"].get(OWNER_LABEL))
 
 
