@@ -2,11 +2,9 @@
 Storage backends: which stores an API has, which is the default, which hosts may run it.
 
 Pure: settings in, plain data out.  A store is a mapping with ``name``, ``type`` (as it stands in
-``enabled_backends``), ``options`` (of its section in glance-api.conf) and ``secrets`` (the names of
-those that are secret); a Ceph store also has ``cluster`` and ``user``.
+``enabled_backends``) and ``options`` (of its section in glance-api.conf); a Ceph store also has
+``cluster`` and ``user``.  ``glance_settings`` adds ``secrets``, the names of the options that are.
 """
-
-import re
 
 __virtualname__ = "glance_backend"
 
@@ -26,7 +24,6 @@ _BUNDLES = {
     "centos": "/etc/pki/tls/certs/ca-bundle.crt",
     "rocky": "/etc/pki/tls/certs/ca-bundle.crt",
 }
-_SECRET_OPTION = re.compile(r"(password|secret|_key|credential|token)s?$|_secret_", re.IGNORECASE)
 
 
 def __virtual__():
@@ -177,12 +174,7 @@ def _store(settings, entry):
     kind = _TYPES.get(entry["type"], entry["type"])
     options = {**_OPTIONS[kind](settings, entry), **entry["options"]}
     options = {name: value for name, value in options.items() if value not in ("", [])}
-    store = {
-        "name": entry["name"],
-        "type": kind,
-        "options": options,
-        "secrets": [name for name in options if _SECRET_OPTION.search(name)],
-    }
+    store = {"name": entry["name"], "type": kind, "options": options}
     if kind == "rbd":
         store.update(cluster=entry["cluster"], user=entry["user"])
     return store

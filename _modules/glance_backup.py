@@ -17,6 +17,8 @@ __virtualname__ = "glance_backup"
 
 TIMEOUT = 3600  # seconds; a database of a million images takes some minutes
 FRESH = 600  # seconds for which a backup counts as made just now
+# Seconds for which one from before an expansion that was cut is better than one with its rest.
+SAME_UPGRADE = 24 * 3600
 PARTIAL = ".partial"
 END = b"-- complete\n"
 _NAME = re.compile(r"glance-(\d{8}T\d{6}Z)-([\w+]+)\.(?:sql|sqlite)")
@@ -63,12 +65,11 @@ def enough(backups, found):
         Result of ``glance_schema.look``.
 
     That is one of this schema which was made just now; and when an expansion was cut, the last one
-    from before it, which is better than one with the rest of it.
+    from before it, unless it lacks what users did for more than a day.
     """
     same = [one for one in backups if one["heads"] == found["heads_in_database"]]
-    if same and (found["half_done"] or same[-1]["age"] < FRESH):
-        return same[-1]
-    return None
+    limit = SAME_UPGRADE if found["half_done"] else FRESH
+    return same[-1] if same and same[-1]["age"] < limit else None
 
 
 def make(settings, want):

@@ -94,7 +94,7 @@ def look(settings):
     used = 0
     if os.path.isdir(folder):
         with os.scandir(folder) as entries:
-            used = sum(one.stat(follow_symlinks=False).st_size for one in entries if one.is_file())
+            used = sum(_size(one) for one in entries if one.is_file())
     return {"folder": folder, "kind": kind, "used": used, "free": disk.f_bavail * disk.f_frsize}
 
 
@@ -126,6 +126,14 @@ def remove(settings):
         __salt__["file.remove"](path)
     if not os.listdir(volume) and not os.path.ismount(volume):
         os.rmdir(volume)
+
+
+def _size(entry):
+    """Bytes of a file; 0 when it has gone meanwhile, as copies and journals of SQLite do."""
+    try:
+        return entry.stat(follow_symlinks=False).st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _own(folder):

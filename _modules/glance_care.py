@@ -21,7 +21,6 @@ __virtualname__ = "glance_care"
 FAILURES, MISSED = 2, 3
 NICE = "5"  # the service comes first, but a busy host must not starve a job
 GRACE = 5  # seconds that a script gets to say what hangs, before it is killed
-KILLED = 137  # exit code of a process that was killed
 
 
 def __virtual__():
@@ -94,21 +93,16 @@ def ask(script, timeout, *arguments):
     texts = {name: __salt__["glance_oneshot.script"](name) for name in ("inside.py", script)}
     text = __salt__["glance_oneshot.program"](texts)
     work, *more = arguments
-    command = ["timeout", "-s", "KILL", str(timeout + GRACE), "nice", "-n", NICE]
-    command += ["python3", "-c", text, work, str(timeout), *more]
-    result = __salt__["glance_engine.execute"](serving[0], command, "glance")
-    if result["rc"] == KILLED:
-        raise CommandExecutionError(
-            f"{script} in the container {serving[0]} was killed: it did not end within"
-            f" {timeout + GRACE} seconds, or the host had no memory left."
-        )
-    lines = result["output"].strip().splitlines() or ["nothing"]
+    command = ["nice", "-n", NICE, "python3", "-c", text, work, str(timeout), *more]
+    result = __salt__["glance_engine.execute"](
+        serving[0], command, "glance", timeout + GRACE, script
+    )
     try:
-        answer = json.loads(lines[-1])
-    except ValueError:
+        answer = json.loads(result["output"].strip().splitlines()[-1])
+    except (IndexError, ValueError):
         raise CommandExecutionError(
             f"{script} in the container {serving[0]} ended with code {result['rc']} and no answer;"
-            f" its last words: {' | '.join(lines[-3:])}"
+            f" its last words: {__salt__['glance_oneshot.last_lines'](result, 3)}"
         ) from None
     if answer.get("error"):
         raise CommandExecutionError(answer["error"])

@@ -268,9 +268,7 @@ def _explained(settings, store):
     except CommandExecutionError as err:
         error, happened = err, getattr(err, "happened", None)
         if happened:
-            options = [one for one in settings["stores"] if one["name"] == name]
-            secrets = [one["options"][key] for one in options for key in one["secrets"]]
-            reason = __salt__["glance_log.reason"](since, err.request_id, secrets)
+            reason = __salt__["glance_log.reason"](since, err.request_id)
             if reason:
                 error = CommandExecutionError(f"{happened}: the store {name} says '{reason}'.")
                 error.reason = reason

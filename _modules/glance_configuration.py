@@ -150,12 +150,11 @@ def _content(settings, sections, proof):
     if proof:
         for file_sections in sections.values():
             _redirect(file_sections)
-    known = _known_secrets(settings)
     secrets, cache_secrets = {}, {}
     for name in ("glance-api.conf", "glance-image-import.conf"):
-        _take_secrets(sections[name], known, secrets)
+        _take_secrets(sections[name], secrets)
     if "glance-cache.conf" in sections:
-        _take_secrets(sections["glance-cache.conf"], known, cache_secrets)
+        _take_secrets(sections["glance-cache.conf"], cache_secrets)
     result, copies = {}, []
 
     def add(name, text, folder=ETC, secret=False):
@@ -310,21 +309,10 @@ def _listed(option, value):
     return ",".join(entries)
 
 
-def _known_secrets(settings):
-    """Return the (section, option) pairs that the settings call secret."""
-    known = {(section, option) for _file, section, option in settings.get("custom_secrets", [])}
-    for store in settings["stores"]:
-        known.update((store["name"], option) for option in store.get("secrets", []))
-    return known
-
-
-def _take_secrets(sections, known, secrets):
+def _take_secrets(sections, secrets):
     """Move the options that hold a secret from ``sections`` to ``secrets``."""
-    is_secret = __salt__["glance_content.is_secret"]
-    for section, options in sections.items():
-        for name in list(options):
-            if (section, name) in known or is_secret(name, options[name]):
-                secrets.setdefault(section, {})[name] = options.pop(name)
+    for section, name in __salt__["glance_content.secrets"](sections):
+        secrets.setdefault(section, {})[name] = sections[section].pop(name)
 
 
 def _yaml(mapping):

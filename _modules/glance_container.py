@@ -26,6 +26,7 @@ SUMMARY_LABEL = "glance.summary"  # the same in readable form, for "what changed
 RELEASE_LABEL = "glance.release"  # OpenStack release found in the image, such as 2026.2
 VERSION_LABEL = "glance.version"  # version of Glance found in the image, such as 33.0.0
 DATABASE_LABEL = "glance.database"  # the database in use, without credentials
+USER_LABEL = "glance.database_user"  # who it is to the database
 URL_LABEL = "glance.url"  # where it serves
 
 
@@ -77,6 +78,7 @@ def wanted(settings, image, config_digest):
             RELEASE_LABEL: image["release"],
             VERSION_LABEL: image["version"],
             DATABASE_LABEL: settings["database_identity"],
+            USER_LABEL: settings["glance_database_user"],
             URL_LABEL: settings["self_url"],
         },
     }
@@ -308,6 +310,7 @@ def facts():
         "version": main["labels"].get(VERSION_LABEL),
         "spec": main["labels"].get(SPEC_LABEL),
         "database": main["labels"].get(DATABASE_LABEL),
+        "database_user": main["labels"].get(USER_LABEL),
         "started_at": main["started_at"],
         "restarts": main["restarts"],
         "health": main["health"],

@@ -66,8 +66,9 @@ _NO_JINJA = "has Jinja in it, which is not rendered here; write the value itself
 _OPTION = re.compile(r"[A-Za-z0-9_.-][A-Za-z0-9_. -]*")
 _OPERATIONS = ("create", "read", "update", "delete")
 _SECRET_NAME = re.compile(
-    r"(password|passwd|secret|token|hmac_keys|credential|(^|_)key)s?$|secret_id$"
-    r"|^(slave_)?connection$|connection_string$|transport_url$",
+    r"(password|passwd|passphrase|passcode|secret|token|credential|(^|[_-])key)s?$"
+    r"|(secret|token)[_-]id$"
+    r"|^(slave[_-])?connection$|connection[_-]string$|transport[_-]url$",
     re.IGNORECASE,
 )
 _SECRET_VALUE = re.compile(r"://[^/@\s]*:[^/@\s]+@")
@@ -331,8 +332,7 @@ def _config_json(content, faults):
 def _is_json_mapping(value):
     items = value.items() if isinstance(value, dict) else [(None, None)]
     return all(
-        isinstance(name, str)
-        and all(isinstance(one, (str, bool)) for one in _as_list(item))
+        isinstance(name, str) and all(isinstance(one, (str, bool)) for one in _as_list(item))
         for name, item in items
     )
 

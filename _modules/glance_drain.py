@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 __virtualname__ = "glance_drain"
 
-BY = "replacement"  # what glance_leftovers finds after a killed run
+BY = "replacement"  # the word by which a drain of ours is known again after a killed run
 POLL = 1  # seconds between two looks at the other hosts
 ANSWER = 5  # seconds for each of their answers
 CHECK = 10  # seconds after which Kolla's HAProxy gives a check up
@@ -47,6 +47,16 @@ def begin(settings, in_turn=False):
     except CommandExecutionError:
         cancel(settings)
         raise
+
+
+def is_ours(by):
+    """
+    Whether a drain was begun here, and not by an operator. Pure.
+
+    by
+        Result of ``glance_api.drained_by``.
+    """
+    return by == BY
 
 
 def renew(settings):

@@ -24,6 +24,8 @@ SERVICE_LABEL = "glance.service"
 SERVICE = "api"
 ONE_SHOT_LABEL = "glance.oneshot"
 OWNER_LABEL = "glance.owner"  # process that a one-shot container belongs to
+# Purposes of one-shot containers that change the database: these are left to end.
+WORKS_ON_DATABASE = ("schema", "database")
 
 LOG_END = 256 * 1024  # bytes of a log file that are looked at for its last words
 # A line of uWSGI or eventlet about one request.
@@ -31,6 +33,8 @@ _REQUEST = re.compile(r"^\[pid: \d+\||INFO eventlet\.wsgi\.server ")
 
 # Seconds the engine may take to answer one call (Kolla: docker_client_timeout).
 CLIENT_TIMEOUT = 120
+COMMAND_TIMEOUT = 60  # seconds that a command in a running container may take
+KILLED = 137  # exit code of a process that was killed
 #: In __context__: this dry run comes before the SDK that it would install.
 _TO_COME = "glance_engine.to_come"
 
@@ -335,7 +339,8 @@ def pids(name):
 
 def logs(name, lines=12):
     """
-    The last words of a container: what it printed, and what was written into Kolla's log folder.
+    The last words of a container: what it printed, and what was written into Kolla's log folder,
+    without secrets.
 
     Lines about single requests are left out: they are never the reason for an end, and in that
     folder most of them are of another container, which serves.
@@ -352,6 +357,7 @@ def logs(name, lines=12):
             printed = _client().api.logs(name, tail=lines).decode("utf-8", "replace")
         except docker.errors.NotFound:
             return ""
+    printed = __salt__["glance_settings.masked"](printed)
     # kolla_start traces itself with lines that begin with a plus.
     told = [line for line in printed.splitlines() if line.strip() and line[0] != "+"]
     present = inspect(name)
@@ -362,7 +368,7 @@ def logs(name, lines=12):
     return "\n".join(told)
 
 
-def execute(name, command, user="root"):
+def execute(name, command, user="root", timeout=COMMAND_TIMEOUT, what=None):
     """
     Run a command inside a running container.
 
@@ -372,14 +378,25 @@ def execute(name, command, user="root"):
         List of arguments; no shell.
     user
         User inside the container.
+    timeout
+        Seconds it may take; then it is killed.
+    what
+        What a sentence about it calls it; by default the command's own name.
 
-    Returns ``{"rc", "output"}``.
+    Returns ``{"rc", "output"}``. Raises CommandExecutionError when it was killed.
     """
-    with _sentences(f"run {command[0]} in {name}"):
+    what = what or command[0]
+    limited = ["timeout", "-s", "KILL", str(timeout), *command]
+    with _sentences(f"run {what} in {name}"):
         api = _client().api
-        handle = api.exec_create(name, command, user=user)
+        handle = api.exec_create(name, limited, user=user)
         output = api.exec_start(handle["Id"])
         rc = api.exec_inspect(handle["Id"])["ExitCode"]
+    if rc == KILLED:
+        raise CommandExecutionError(
+            f"{what} in the container {name} was killed: it did not end within {timeout} seconds,"
+            " or the host had no memory left."
+        )
     return {"rc": rc, "output": output.decode("utf-8", "replace").strip()}
 
 
@@ -423,15 +440,15 @@ def run_once(purpose, spec, timeout):
     }
 
 
-def settle_one_shots(timeout, wait_for=("schema", "database")):
+def settle_one_shots(timeout):
     """
     Deal with one-shot containers that a killed run left behind.
 
+    Those that change the database are left to end; all others are removed at once, unless another
+    process that lives waits for them.
+
     timeout
         Seconds to wait for those that must not be interrupted.
-    wait_for
-        Purposes that change the database: these are left to end; all others are removed at once,
-        unless another process that lives waits for them.
 
     Returns the names of what was removed.
     """
@@ -439,7 +456,7 @@ def settle_one_shots(timeout, wait_for=("schema", "database")):
 
     removed = []
     for one in containers(ONE_SHOT_LABEL):
-        if one["running"] and one["labels"][ONE_SHOT_LABEL] in wait_for:
+        if _changes_database(one):
             began = time.monotonic()
             try:
                 gone = contextlib.suppress(docker.errors.NotFound)
@@ -453,19 +470,28 @@ def settle_one_shots(timeout, wait_for=("schema", "database")):
                     f" database after {timeout} seconds: look at it with 'docker logs"
                     f" {one['name']}', then apply again."
                 ) from err
-        if not is_waited_for(one):
+        if not _is_waited_for(one):
             remove(one["id"])
             removed.append(one["name"])
     return removed
 
 
-def is_waited_for(one_shot):
+def is_left_alone(one_shot):
     """
-    Whether a one-shot container is that of another process, which waits for it.
+    Whether a one-shot container is not to be interrupted: it changes the database, or another
+    process waits for it.
 
     one_shot
         Result of :py:func:`inspect`.
     """
+    return _changes_database(one_shot) or _is_waited_for(one_shot)
+
+
+def _changes_database(one_shot):
+    return one_shot["running"] and one_shot["labels"][ONE_SHOT_LABEL] in WORKS_ON_DATABASE
+
+
+def _is_waited_for(one_shot):
     return __salt__["glance_process.another_lives"](one_shot["labels"].get(OWNER_LABEL))
 
 
@@ -552,8 +578,8 @@ def _tail(path, lines):
             text = file.read().decode("utf-8", "replace")
     except OSError:
         return []  # put aside in this very moment, or not readable: another one may tell
-    told = [line[:400] for line in text.splitlines() if line and not _REQUEST.search(line)]
-    return told[-lines:]
+    told = [line for line in text.splitlines() if line and not _REQUEST.search(line)]
+    return [__salt__["glance_settings.masked"](line)[:400] for line in told[-lines:]]
 
 
 def _url():

@@ -72,10 +72,11 @@ def request(
     timeout
         Seconds for each wait on the network.
 
-    Returns ``{"status", "body", "headers"}``; ``surrogateescape`` turns the text of the body back
-    into the same bytes. Raises CommandExecutionError: the step, the HTTP status, the server's own
-    reason and what it means. Its ``happened`` is the sentence without reason and meaning, its
-    ``request_id`` what Glance's log calls the request, if that is known.
+    Returns ``{"status", "body", "headers"}``, the names of the headers in small letters;
+    ``surrogateescape`` turns the text of the body back into the same bytes. Raises
+    CommandExecutionError: the step, the HTTP status, the server's own reason and what it means. Its
+    ``happened`` is the sentence without reason and meaning, its ``request_id`` what Glance's log
+    calls the request, if that is known.
     """
     mark = f"req-{uuid.uuid4()}"
     headers = {"Accept": "*/*", "X-OpenStack-Request-ID": mark, **(headers or {})}
@@ -86,8 +87,7 @@ def request(
     if not (login and settings["keystone"]):
         answer = _send(*call, headers, probe, timeout)
         # Without Keystone Glance takes no name from a client; it tells its own.
-        told = {name.lower(): value for name, value in answer["headers"].items()}
-        mark = told.get("x-openstack-request-id")
+        mark = answer["headers"].get("x-openstack-request-id")
     else:
         token = _token(settings, timeout)
         answer = _send(*call, {**headers, "X-Auth-Token": token["id"]}, probe, timeout)
@@ -184,7 +184,8 @@ def keystone(
     failure
         How the sentence goes on when there is no answer.
 
-    Returns ``{"status", "body", "headers"}``. Raises CommandExecutionError when there is no answer.
+    Returns ``{"status", "body", "headers"}`` as :py:func:`request` does. Raises
+    CommandExecutionError when there is no answer.
     """
     parts = urllib.parse.urlsplit(settings[through])
     path = re.sub(r"(/v3)?/*$", "/v3", parts.path, count=1) + path
@@ -280,7 +281,9 @@ def _exchange(conn, method, path, body, headers):
         conn.request(method, path, data, {"Connection": "close", **headers})
         reply = conn.getresponse()
         text = reply.read().decode("utf-8", "surrogateescape")
-        return {"status": reply.status, "body": text, "headers": dict(reply.headers)}
+        # Proxies write the names as they like.
+        told = {name.lower(): value for name, value in reply.headers.items()}
+        return {"status": reply.status, "body": text, "headers": told}
     finally:
         conn.close()
 
@@ -298,7 +301,7 @@ def _token(settings, timeout, renew=False):
     told = json.loads(answer["body"])["token"]
     _tokens.clear()
     _tokens[key] = {
-        "id": answer["headers"]["X-Subject-Token"],
+        "id": answer["headers"]["x-subject-token"],
         "project": told["project"]["id"],
         "told": told,
     }

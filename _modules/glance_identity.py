@@ -376,7 +376,7 @@ class _Admin:
                 " if somebody else registers Glance."
             )
         self._expect(answer, (201,), "gives no token")
-        self._token = answer["headers"]["X-Subject-Token"]
+        self._token = answer["headers"]["x-subject-token"]
 
     @property
     def _where(self):

@@ -12,9 +12,6 @@ from salt.exceptions import CommandExecutionError
 __virtualname__ = "glance_leftovers"
 
 ONE_SHOT_LABEL = "glance.oneshot"
-# One-shot containers that change the database are left to end.
-REPLACEMENT = "replacement"  # who drained a container (glance_replace)
-WORKS_ON_DATABASE = ("schema", "database")
 # Folders with the configuration of containers before, when glance:node_config was another one.
 FORMER_LABEL = "glance.former"
 CONFIG_MOUNT = "/var/lib/kolla/config_files"
@@ -57,7 +54,7 @@ def find(settings, before=()):
     [sentence]}``; the last two are drains by the health check and at HAProxy's admin sockets.
     """
     one_shots = __salt__["glance_engine.containers"](ONE_SHOT_LABEL)
-    working = [one for one in one_shots if _works(one)]
+    working = [one for one in one_shots if __salt__["glance_engine.is_left_alone"](one)]
     ours = __salt__["glance_engine.containers"]()
     used = {one["labels"].get("glance.spec") for one in ours}
     used |= {os.path.basename(_snapshot(one)) for one in working}
@@ -90,12 +87,6 @@ def find(settings, before=()):
     }
 
 
-def _works(one_shot):
-    """Whether a one-shot container is not to be interrupted, or another process waits for it."""
-    changes = one_shot["labels"][ONE_SHOT_LABEL] in WORKS_ON_DATABASE
-    return one_shot["running"] and changes or __salt__["glance_engine.is_waited_for"](one_shot)
-
-
 def _drained(settings, running):
     """
     Drains that no run needs: those that an operator has not asked for. Where nothing serves,
@@ -105,7 +96,9 @@ def _drained(settings, running):
     meant = not running or "" in by.values()
     return {
         "drained": [
-            f"{name} is drained for its replacement" for name in by if by[name] == REPLACEMENT
+            f"{name} is drained for its replacement"
+            for name in by
+            if __salt__["glance_drain.is_ours"](by[name])
         ],
         "balancers": [] if meant else __salt__["glance_balancer.drained"](settings),
     }

@@ -25,7 +25,6 @@ _EXCEPTION = re.compile(r"^(?:[A-Za-z_]\w*\.)*(?P<name>[A-Z]\w+)(?:: (?P<text>.*
 _DISABLED = re.compile(r"Failed to configure store correctly: (.*?)\.? *Disabling add method")
 #: What Glance says about any failure.
 _EMPTY = ("Failed to upload image data due to", "Error in store configuration. Adding images")
-_LOGIN = re.compile(r"://[^/@\s]+@")
 
 
 def __virtual__():
@@ -42,7 +41,7 @@ def position():
         return 0
 
 
-def reason(since, request_id=None, secrets=()):
+def reason(since, request_id=None):
     """
     Why a request failed, in the words of the library that did not work; empty when nobody says.
 
@@ -50,8 +49,6 @@ def reason(since, request_id=None, secrets=()):
         Result of :py:func:`position` before the request.
     request_id
         How the log names the request; without it everything since then counts.
-    secrets
-        Texts that must not be shown.
     """
     try:
         with open(_path(), "rb") as file:
@@ -62,16 +59,17 @@ def reason(since, request_id=None, secrets=()):
             everything = file.read().decode("utf-8", "replace")
     except (OSError, CommandExecutionError):
         return ""
-    return pick(text, request_id, secrets, everything)
+    found = __salt__["glance_settings.masked"](pick(text, request_id, everything))
+    return found if len(found) <= LENGTH else found[:LENGTH] + "…"
 
 
-def pick(text, request_id=None, secrets=(), everything=""):
+def pick(text, request_id=None, everything=""):
     """
-    The reason in a piece of Glance's log. Pure.
+    The reason in a piece of Glance's log, as it stands there. Pure.
 
     text
         What was logged since the request began.
-    request_id, secrets
+    request_id
         As for :py:func:`reason`.
     everything
         The end of the log, for what was said when the API started.
@@ -82,10 +80,7 @@ def pick(text, request_id=None, secrets=(), everything=""):
     found = (exceptions or messages or [""])[-1]
     if "StoreAddDisabled" in text:
         found = (_DISABLED.findall(everything) or [found])[-1]
-    for secret in secrets:
-        found = found.replace(secret, "***")
-    found = " ".join(_LOGIN.sub("://***@", found).split()).rstrip(".: ")
-    return found if len(found) <= LENGTH else found[:LENGTH] + "…"
+    return " ".join(found.split()).rstrip(".: ")
 
 
 def _said(text, request_id):

@@ -157,9 +157,7 @@ def run(purpose, settings, want, files, timeout, data=False, environment=None, m
                 "privileged": data and want["spec"]["privileged"],
                 "healthcheck": {"test": ["NONE"]},
                 "cpu_shares": BESIDE,
-                "volumes": [
-                    f"{folder}:{CONFIG_MOUNT}/:ro", *(volumes if data else []), *mounts
-                ],
+                "volumes": [f"{folder}:{CONFIG_MOUNT}/:ro", *(volumes if data else []), *mounts],
             },
             timeout,
         )
@@ -169,7 +167,7 @@ def run(purpose, settings, want, files, timeout, data=False, environment=None, m
 
 def answer(run_result, doing):
     """
-    The JSON that a script printed as its last line. Pure.
+    The JSON that a script printed as its last line.
 
     run_result
         Result of :py:func:`run`.
@@ -178,15 +176,26 @@ def answer(run_result, doing):
 
     Raises CommandExecutionError when it printed none.
     """
-    lines = run_result["output"].strip().splitlines()
     try:
-        return json.loads(lines[-1])
+        return json.loads(run_result["output"].strip().splitlines()[-1])
     except (IndexError, ValueError) as err:
-        tail = " | ".join(lines[-5:])
         raise CommandExecutionError(
             f"The one-shot container that was to {doing} ended with code {run_result['rc']} and no"
-            f" answer; its last lines: {tail}"
+            f" answer; its last lines: {last_lines(run_result, 5)}"
         ) from err
+
+
+def last_lines(result, count):
+    """
+    The end of what a script or command in a container printed, in one line and without secrets.
+
+    result
+        Result of :py:func:`run`, or of ``glance_engine.execute``.
+    count
+        How many lines.
+    """
+    lines = result["output"].strip().splitlines()[-count:]
+    return __salt__["glance_settings.masked"](" | ".join(lines)) or "nothing"
 
 
 def _copied(name):

@@ -106,8 +106,6 @@ def first_step(old, new):
     """
     order = list(RELEASES.values())
     reachable = [
-        one
-        for one in order
-        if step(old, one) in ("adjacent", "slurp") and step(one, new) != "down"
+        one for one in order if step(old, one) in ("adjacent", "slurp") and step(one, new) != "down"
     ]
     return reachable[-1] if reachable else new

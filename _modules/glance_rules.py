@@ -79,11 +79,7 @@ def check(settings):
 
     Returns a mapping with ``faults`` and ``warnings``, a sentence each.
     """
-    faults = [
-        fault
-        for rule in _RULES
-        for fault in rule(settings)
-    ]
+    faults = [fault for rule in _RULES for fault in rule(settings)]
     return {"faults": faults, "warnings": _warnings(settings)}
 
 
@@ -196,9 +192,10 @@ def _serves(settings):
 
 
 def _balances(settings):
-    return settings["enable_haproxy"] and settings["minion_id"] in settings[
-        "glance_loadbalancer_group"
-    ]
+    return (
+        settings["enable_haproxy"]
+        and settings["minion_id"] in settings["glance_loadbalancer_group"]
+    )
 
 
 def _load_balancer(settings):

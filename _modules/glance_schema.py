@@ -180,7 +180,7 @@ def bootstrap(settings, want):
         after = look(settings, want)
     # Kolla's bootstrap ends with code 0 even when it found no metadata definitions to load.
     if result["rc"] or not serves(after) or _lacks_metadefs(after, fresh):
-        tail = " | ".join(result["output"].strip().splitlines()[-4:])
+        tail = __salt__["glance_oneshot.last_lines"](result, 4)
         hint = f" ({_start_again(database)})" if fresh else ""
         raise CommandExecutionError(
             f"The bootstrap of {database} ended with code {result['rc']}, schema"
@@ -342,6 +342,28 @@ def create_database(settings, want):
     if answer.get("error"):
         raise CommandExecutionError(answer["error"])
     return answer["changes"]
+
+
+def foreseen(settings):
+    """
+    What :py:func:`create_database` makes where it is missing; empty when the container in charge
+    uses all of it.
+
+    settings
+        Result of ``glance_settings.get``.
+
+    Returns changes.
+    """
+    now = __salt__["glance_container.facts"]()
+    database, user = settings["glance_database_name"], settings["glance_database_user"]
+    here = now.get("database") == settings["database_identity"]
+    # Containers of before have no label that tells the user.
+    if here and now.get("database_user") in (user, None):
+        return {}
+    parts = [f"user {user}", f"grants on {database}"]
+    if not here:
+        parts.insert(0, f"database {database}")
+    return dict.fromkeys(parts, "created where it is missing")
 
 
 def _never_used(found):

@@ -29,7 +29,9 @@ HIDDEN = "(hidden)"
 _MEMO_SECONDS = 60
 #: Settings that hold a secret without having a key of a secret type.
 _DERIVED_SECRETS = ("database_connection", "glance_backend_tls_key")
-_URL_LOGIN = re.compile(r"://[^/@\s]+@")
+_URL_LOGIN = re.compile(r"://[^/\s]+@")
+#: Letters from which on a secret can be told from any other word.
+_SECRET_LENGTH = 4
 
 
 def __virtual__():
@@ -47,7 +49,7 @@ def get(saltenv=None, **job):
         Environment to take ``glance/defaults.yaml`` from; by default the minion's own.
 
     job
-        What Salt adds when this is a job of its own.
+        What Salt adds when this is a job of its own, or one of several functions of a job.
 
     Raises SaltInvocationError with every fault of the pillar, one a line.
 
@@ -60,7 +62,7 @@ def get(saltenv=None, **job):
     settings, found = _resolved(saltenv)
     if found:
         raise SaltInvocationError("\n".join(found))
-    if job.get("__pub_fun") == f"{__virtualname__}.get":
+    if "__pub_fun" in job:
         return show(saltenv)
     return settings
 
@@ -80,6 +82,20 @@ def show(saltenv=None):
     """
     settings, _ = _resolved(saltenv)
     return _redact(settings, _secret_keys(_schema(saltenv)))
+
+
+def masked(text):
+    """
+    Return a text that others wrote without logins in URLs and without the secrets of the pillar.
+
+    The secrets are those of the settings that this job has read last.
+
+    text
+        Such as lines of a log.
+    """
+    for secret in __context__.get(__virtualname__, {}).get("secrets", ()):
+        text = text.replace(secret, "***")
+    return _URL_LOGIN.sub("://***@", text)
 
 
 def faults(saltenv=None):
@@ -150,6 +166,9 @@ def resolve(pillar, defaults, host, parts=None):
         for option in parts["glance_content.secrets"](sections)
     ]
     settings.update(parts["glance_backend.describe"](settings))
+    for store in settings["stores"]:
+        found = parts["glance_content.secrets"]({store["name"]: store["options"]})
+        store["secrets"] = [option for _, option in found]
     rules = parts["glance_rules.check"](settings)
     stores = parts["glance_backend_rules.check"](settings)
     jobs = parts["glance_job_rules.check"](settings)
@@ -270,6 +289,7 @@ def _resolved(saltenv):
             "digest": digest,
             "until": time.monotonic() + _MEMO_SECONDS,
             "result": (settings, found),
+            "secrets": _secrets(settings, schema),
         }
         __context__[__virtualname__] = memo
     return copy.deepcopy(memo["result"])
@@ -294,6 +314,17 @@ def _schema(saltenv):
 def _secret_keys(schema):
     kinds = ("secret", "secret_file")
     return {*_DERIVED_SECRETS, *(key for kind in kinds for key in schema["types"][kind])}
+
+
+def _secrets(settings, schema):
+    """The secrets among the values of the settings, the longest first."""
+    values = [settings.get(key) for key in schema["types"]["secret"]]
+    values += [store["options"][name] for store in settings["stores"] for name in store["secrets"]]
+    custom = settings["glance_custom_config"]
+    values += [custom[file][section][name] for file, section, name in settings["custom_secrets"]]
+    texts = {one for value in values for one in (value if isinstance(value, list) else [value])}
+    found = [one for one in texts if isinstance(one, str) and len(one) >= _SECRET_LENGTH]
+    return sorted(found, key=len, reverse=True)
 
 
 def _plain(value, inside=()):

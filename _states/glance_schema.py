@@ -42,10 +42,9 @@ def database_present(name, by_upgrade=False):
             ret["comment"] = "The running container uses this database."
         elif __opts__["test"]:
             ret["comment"] = "The database and its user would have been looked for."
-            database = settings["database_identity"]
-            if __salt__["glance_container.facts"]().get("database") != database:
+            ret["changes"] = __salt__["glance_schema.foreseen"](settings)
+            if ret["changes"]:
                 ret["result"] = None
-                ret["changes"] = {database: "created where it is missing"}
         else:
             ret["changes"] = __salt__["glance_schema.create_database"](settings, want)
             ret["comment"] = (

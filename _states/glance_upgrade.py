@@ -27,7 +27,8 @@ def backed_up(name):
     """
     Make sure that there is a backup of the database as it is, in ``glance:glance_backup_dir``.
 
-    One of the last ten minutes is enough, and so is one from before an expansion that was cut.
+    One of the last ten minutes is enough, and so is one of the last day from before an expansion
+    that was cut.
 
     name
         What the state is called in the output.

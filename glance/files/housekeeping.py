@@ -100,6 +100,11 @@ def purge(conf, until, days, days_images):
 # Staging
 
 
+def image_of(path):
+    """Return the id of the image that a staged file belongs to."""
+    return os.path.basename(path)[:36]
+
+
 def staged(conf):
     """Return the files in the staging directories, with the status of their images."""
     begin("read the staging directory")
@@ -113,7 +118,7 @@ def staged(conf):
                 if stat.S_ISREG(seen.st_mode):
                     age = round(time.time() - seen.st_mtime)
                     held_now = (seen.st_dev, seen.st_ino) in in_use
-                    entry = {"path": path, "image": name[:36], "bytes": seen.st_size}
+                    entry = {"path": path, "image": image_of(path), "bytes": seen.st_size}
                     files.append({**entry, "age": max(0, age), "open": held_now})
     begin("read the database")
     with engine(conf).connect() as link:
@@ -121,14 +126,20 @@ def staged(conf):
     return {"files": files, "images": {name: one["status"] for name, one in known.items()}}
 
 
-def unstage(paths):
-    """Remove staged files that still rest; return those that went."""
-    removed, in_use = [], held()
-    for path, rest in json.loads(paths):
+def unstage(conf, paths):
+    """Remove staged files that still rest and that no import has begun to need; return those."""
+    removed, paths = [], json.loads(paths)
+    begin("read the database")
+    with engine(conf).connect() as link:
+        known = inside.images(link, {image_of(path) for path, _rest in paths})
+    importing = {name for name, one in known.items() if one["status"] == "importing"}
+    in_use = held()
+    for path, rest in paths:
         begin(f"remove {path}")
         with contextlib.suppress(FileNotFoundError):
             seen = os.lstat(path)
-            if (seen.st_dev, seen.st_ino) in in_use or time.time() - seen.st_mtime < rest:
+            rests = time.time() - seen.st_mtime >= rest and image_of(path) not in importing
+            if not rests or (seen.st_dev, seen.st_ino) in in_use:
                 continue
             os.unlink(path)
             removed.append(path)
@@ -233,26 +244,34 @@ def rotate(most, keep, folder=LOGS):
         if not name.endswith(".log") or os.path.getsize(path) <= int(most):
             continue
         begin(f"rotate {name}")
-        for number in range(int(keep), 1, -1):
-            with contextlib.suppress(FileNotFoundError):
-                os.replace(f"{path}.{number - 1}", f"{path}.{number}")
-        # The writers keep their file; they append, so that they go on at its new end. It is emptied
-        # at once when its last line is copied, so that hardly a line can come in between.
+        # Whenever this is cut, every line is in one of the files, the last ones perhaps in two.
         with open(path, "r+b") as log, open(f"{path}.new", "wb") as copy:
             shutil.copyfileobj(log, copy)
+            make_room(path, int(keep))
+            os.replace(f"{path}.new", f"{path}.1")
+            # The writers keep their file; they append, so that they go on at its new end. It is
+            # emptied at once when its last line is copied, so that hardly one can come in between.
+            shutil.copyfileobj(log, copy)
+            copy.flush()
             log.truncate(0)
-        os.replace(f"{path}.new", f"{path}.1")
         rotated.append(name)
     return {"rotated": rotated}
+
+
+def make_room(path, keep):
+    """Shift what was put aside of a log up to the first number that is free, or else the last."""
+    free = next((one for one in range(1, keep) if not os.path.exists(f"{path}.{one}")), keep)
+    for number in range(free, 1, -1):
+        os.replace(f"{path}.{number - 1}", f"{path}.{number}")
 
 
 def work(what, until, *arguments):
     """Do one of the parts."""
     if what == "rotate":
         return rotate(*arguments)
-    if what == "unstage":
-        return unstage(*arguments)
     conf = configure()
+    if what == "unstage":
+        return unstage(conf, *arguments)
     if what == "purge":
         return purge(conf, until, *arguments)
     return staged(conf) if what == "staged" else audit(conf, until, *arguments)

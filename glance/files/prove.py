@@ -65,10 +65,7 @@ WRITABLE = (
     "log_dir",
     "node_staging_uri",
 )
-SECRET = re.compile(
-    r"(password|passwd|secret|token|hmac_keys|(^|_)key)$|connection_string$|transport_url$"
-    r"|credential"
-)
+SECRETS = "glance-secrets.conf"  # every option in it is secret
 SILENT = 15  # seconds in which a store that connects when Glance loads must have done so
 POLL = 0.5  # seconds between two looks at what is being loaded
 STORE_TROUBLE = re.compile(r"Failed to configure store correctly|Failed to load driver")
@@ -84,6 +81,7 @@ class Proof:
         self.findings = []
         self.store = None  # the one that Glance sets up just now
         self.secrets = set()
+        self.hidden = set()  # (section, option) of those that hold one
         self.sections = {}  # section -> option -> values of the last file that has it
 
     def add(self, sentence):
@@ -107,12 +105,14 @@ class Proof:
             except (cfg.ParseError, OSError) as error:
                 self.add(f"{os.path.basename(path)} cannot be read: {error}.")
             for section, options in found.items():
-                for name, values in options.items():
-                    self.sections.setdefault(section, {})[name.replace("-", "_")] = values
+                for given, values in options.items():
+                    name = given.replace("-", "_")
+                    self.sections.setdefault(section, {})[name] = values
                     for value in values:
                         self.secrets.update(re.findall(r"://[^/@\s:]*:([^@\s]{3,})@", value))
-                        if SECRET.search(name) and len(value) > 3:
-                            self.secrets.add(value)
+                    if os.path.basename(path) == SECRETS:
+                        self.hidden.add((section, name))
+                        self.secrets.update(value for value in values if len(value) > 3)
         return not self.findings
 
     def is_harmless(self):
@@ -288,7 +288,7 @@ def check_values(proof, spaces):
                 sound = False
                 shown = ", ".join(options[name])
                 reason = str(error).rpartition(" is not valid: ")[2] or type(error).__name__
-                if SECRET.search(name):
+                if (section, name) in proof.hidden:
                     shown = reason = "(hidden)"
                 proof.add(f"[{section}] {name} = {shown} is not valid: {reason}.")
     return sound

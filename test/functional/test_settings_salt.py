@@ -6,6 +6,7 @@ import pytest
 import yaml
 from salt._logging import shutdown_temp_handler
 from salt.exceptions import CommandExecutionError, SaltInvocationError
+from salt.minion import load_args_and_kwargs
 from salt.utils.secret import hide
 
 from support.settings import ROOT, SCHEMA
@@ -151,6 +152,20 @@ def test_show_hides_every_secret(settings, tmp_path):
     assert names == ["s3", "http", "vmware", "cinder", "swift", "s3x", "rbd"]
 
 
+def test_what_others_wrote_is_told_without_secrets(settings):
+    stores = [{"name": "web", "type": "http", "options": {"passcode": "canary-more"}}]
+    overrides = {"glance-api.conf": {"vault": {"root_token_id": "canary-vault"}}}
+    more = {"glance_additional_stores": stores, "glance_custom_config": overrides}
+    modules = settings({**PRODUCTION, **more, "osprofiler_secret": "abc"})
+    text = "at mysql://glance:p@ss@db/glance abc None of canary-database canary-more canary-vault."
+    logins = text.replace("glance:p@ss", "***")
+    assert modules["glance_settings.masked"](text) == logins, "as long as nobody has read them"
+    modules["glance_settings.get"]()
+    told = "at mysql://***@db/glance abc None of *** *** ***."
+    assert modules["glance_settings.masked"](text) == told
+    assert modules["glance_oneshot.last_lines"]({"output": text}, 1) == told
+
+
 def test_cephs_files_are_read_from_paths_on_the_host(settings, tmp_path):
     (tmp_path / "ceph.conf").write_text("[global]\nfsid = x\n")
     (tmp_path / "keyring").write_text("[client.glance]\nkey = AQ==\n")
@@ -162,12 +177,12 @@ def test_cephs_files_are_read_from_paths_on_the_host(settings, tmp_path):
     assert content["ceph.client.glance.keyring"] == "[client.glance]\nkey = AQ==\n"
 
 
-def test_get_as_a_job_hides_secrets_too(settings):
-    modules = settings(PRODUCTION)
-    inside = modules["glance_settings.get"](__pub_fun="state.apply")
-    assert inside["database_password"] == "canary-root"
-    job = modules["glance_settings.get"](__pub_fun="glance_settings.get", __pub_jid="1")
-    assert job["database_password"] == "(hidden)"
+@pytest.mark.parametrize("job", ["glance_settings.get", ["test.ping", "glance_settings.get"]])
+def test_get_as_a_job_hides_secrets_too(settings, job):
+    get = settings(PRODUCTION)["glance_settings.get"]
+    assert get()["database_password"] == "canary-root"
+    arguments, more = load_args_and_kwargs(get, [], {"fun": job, "jid": "1"})
+    assert get(*arguments, **more)["database_password"] == "(hidden)"
 
 
 def test_the_same_pillar_is_worked_out_once(settings, roots):

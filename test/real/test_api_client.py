@@ -79,6 +79,7 @@ class Node:
             "glance_http.project": glance_http.project,
             "glance_screen.make": glance_screen.make,
             "glance_settings.get": lambda: self.settings,
+            "glance_settings.masked": str,
             "glance_container.facts": self.facts,
             "glance_container.execute": self.execute,
             "glance_engine.inspect": self.inspect,

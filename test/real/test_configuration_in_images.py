@@ -47,7 +47,7 @@ def dunders(monkeypatch):
         "glance_options.sections": glance_options.sections,
         "glance_options.command": glance_options.command,
         "glance_options.health_paste": glance_options.health_paste,
-        "glance_content.is_secret": glance_content.is_secret,
+        "glance_content.secrets": glance_content.secrets,
     }
     monkeypatch.setattr(glance_configuration, "__salt__", salt, raising=False)
 

@@ -105,10 +105,7 @@ def test_rows_of_a_host_that_left_go(cluster, caches):
         cache.download(image)
     node = "SELECT node_reference_id FROM node_reference WHERE node_reference_url = '{}'"
     left = f"http://{third.glance.address}:{PORT}"
-    rows = (
-        "SELECT COUNT(*) FROM cached_images WHERE node_reference_id ="
-        f" ({node.format(left)})"
-    )
+    rows = f"SELECT COUNT(*) FROM cached_images WHERE node_reference_id = ({node.format(left)})"
     assert first.rows(rows) != ["0"]
     idle = "UPDATE cached_images SET last_accessed = NOW() - INTERVAL 2 DAY WHERE image_id != ''"
     first.rows(f"{idle} AND node_reference_id = ({node.format(left)})")

@@ -185,9 +185,9 @@ def test_a_hand_over_is_no_time_for_the_job(world):
     state = ("state.single", "glance_container.running")
     replacing = world.start(*state, name=RUNNING)
     report = world.report(wanted=lambda one: "skipped" in one)
-    assert re.fullmatch(r"glance_api\S* and glance_api\S* both serve, as in a hand-over\.", (
-        report["skipped"]
-    )), report
+    assert re.fullmatch(
+        r"glance_api\S* and glance_api\S* both serve, as in a hand-over\.", (report["skipped"])
+    ), report
     assert report["result"] is True
     replaced = world.answer(replacing)
     assert replaced.states[0]["result"] is True, replaced.states

@@ -36,6 +36,7 @@ class FakeApi:
         self.data = {}
         self.faults = {}
         self.page = 1000
+        self.header_names = str  # how their letters are written
         self.formats = {"disk_format": [None, "ami", "raw"], "container_format": [None, "bare"]}
         self.requests = []
         self.source_ports = []
@@ -183,7 +184,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if status != 204:
             self.send_header("Content-Length", str(length or len(data)))
         if status == 201 and self.path.endswith("/auth/tokens"):
-            self.send_header("X-Subject-Token", self.server.api.token)
+            self.send_header(self.server.api.header_names("X-Subject-Token"), self.server.api.token)
         self.end_headers()
         if status != 204:
             self.wfile.write(data)

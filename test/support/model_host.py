@@ -12,6 +12,7 @@ import types
 from salt.exceptions import CommandExecutionError
 
 import glance_container
+import glance_drain
 import glance_fallback
 import glance_http
 import glance_leftovers
@@ -537,6 +538,7 @@ class Host:
             "glance_api.resume": self._resume,
             "glance_drain.begin": self._begin_drain,
             "glance_drain.cancel": self._cancel_drain,
+            "glance_drain.is_ours": glance_drain.is_ours,
             "glance_drain.renew": lambda settings: False,
             "glance_drain.wait_for_last_request": lambda settings: None,
             "glance_balancer.ready": self._ready,

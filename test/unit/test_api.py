@@ -63,8 +63,8 @@ class Minion:
             "glance_container.execute": self.execute,
         }
 
-    def reason(self, since, request_id, secrets):
-        self.asked_log.append((request_id, secrets))
+    def reason(self, since, request_id):
+        self.asked_log.append(request_id)
         return self.log
 
     def get(self):

@@ -216,6 +216,17 @@ def test_an_expired_token_is_replaced(cloud):
     assert api.requests.count("POST /v3/auth/tokens") == 2
 
 
+@pytest.mark.parametrize("letters", [str.lower, str.upper, str.swapcase])
+def test_a_proxy_may_write_names_of_headers_as_it_likes(cloud, letters):
+    api, settings = cloud
+    api.header_names = letters
+    assert ask(settings)["status"] == 200
+    answer = glance_http.keystone(
+        settings, "POST", "/auth/tokens", glance_http._credentials(settings)
+    )
+    assert answer["headers"]["x-subject-token"] == TOKEN
+
+
 def test_no_project_without_keystone(trial):
     assert glance_http.project(trial[1]) is None
     assert trial[0].requests == []

@@ -89,8 +89,15 @@ def test_stores_and_default_by_kollas_precedence(pillar, backends, default):
     found = [f"{item['name']}:{item['type']}" for item in settings["stores"]]
     assert found == backends
     assert settings["default_store"] == default
-    assert glance_backend.stores(settings) == settings["stores"]
+    told = [{key: item[key] for key in item if key != "secrets"} for item in settings["stores"]]
+    assert glance_backend.stores(settings) == told
     assert glance_backend.default_store(settings) == default
+
+
+def test_every_option_of_a_store_that_is_secret_anywhere_is_so_there():
+    more = {"name": "more", "type": "s3", "options": {"root_token_id": "x", "passcode": "y"}}
+    secrets = store(good({**S3, "glance_additional_stores": [more]}), "more")["secrets"]
+    assert {"root_token_id", "passcode"} <= set(secrets)
 
 
 def test_options_of_each_store():

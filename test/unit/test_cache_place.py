@@ -1,5 +1,7 @@
 """Where copies may lie, and what is removed of a directory."""
 
+import contextlib
+import os
 import uuid
 
 import pytest
@@ -9,6 +11,7 @@ import glance_cache_plan
 import glance_marks
 
 pytestmark = pytest.mark.cache
+
 
 @pytest.mark.parametrize("kind", ["nfs", "nfs4", "cifs", "ceph", "fuse.glusterfs", "gfs2", "9p"])
 def test_a_shared_filesystem_is_refused(kind):
@@ -81,6 +84,17 @@ def test_a_directory_is_looked_at_where_it_will_be(salt, tmp_path):
     assert found["used"] == 0
     assert found["free"] > 0
     assert found["kind"]
+
+
+def test_a_file_that_goes_while_it_is_looked_at_has_no_size(salt, tmp_path, monkeypatch):
+    (tmp_path / "copy").write_text("12345")
+    journal = tmp_path / "cache.db-journal"
+    journal.write_text("123")
+    with os.scandir(tmp_path) as entries:
+        listed = list(entries)
+    journal.unlink()
+    monkeypatch.setattr(place.os, "scandir", lambda _: contextlib.nullcontext(listed))
+    assert place.look({"glance_cache_volume": str(tmp_path)})["used"] == 5
 
 
 def test_a_volume_that_mounts_nfs_is_refused_although_it_is_not_mounted(salt):

@@ -36,7 +36,7 @@ def dunders(monkeypatch):
         "glance_options.sections": glance_options.sections,
         "glance_options.command": glance_options.command,
         "glance_options.health_paste": glance_options.health_paste,
-        "glance_content.is_secret": glance_content.is_secret,
+        "glance_content.secrets": glance_content.secrets,
     }
     monkeypatch.setattr(glance_configuration, "__salt__", salt, raising=False)
 
@@ -403,6 +403,8 @@ def test_secrets_in_overrides_move_to_the_secret_file():
             "DEFAULT": {"metadata_encryption_key": "c4n4rya"},
             "oslo_messaging_notifications": {"transport_url": "rabbit://u:c4n4ryb@h:1//"},
             "somewhere": {"proxy": "http://user:c4n4ryc@proxy:3128"},
+            "vault": {"root_token_id": "c4n4ryf", "approle_secret_id": "c4n4ryg"},
+            "keystone_authtoken": {"passcode": "c4n4ryh"},
         },
         "glance-image-import.conf": {"some_plugin": {"token": "c4n4ryd"}},
         "glance-cache.conf": {"DEFAULT": {"admin_password": "c4n4rye"}},

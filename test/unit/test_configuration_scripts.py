@@ -42,11 +42,13 @@ class Parser:
 @pytest.fixture
 def proof(etc, monkeypatch):
     """A function: text of a configuration -> what the proof read of it."""
-    cfg = types.SimpleNamespace(ConfigParser=Parser, ParseError=ValueError)
+    cfg = types.SimpleNamespace(
+        ConfigParser=Parser, ParseError=ValueError, NoSuchOptError=KeyError, Error=ValueError
+    )
     monkeypatch.setitem(sys.modules, "oslo_config", types.SimpleNamespace(cfg=cfg))
 
-    def read(text):
-        (etc / "glance.conf.d" / "one.conf").write_text(text)
+    def read(text, name="glance-image-import.conf"):
+        (etc / "glance.conf.d" / name).write_text(text)
         made = prove.Proof(str(etc))
         made.read()
         return made
@@ -59,9 +61,36 @@ def test_secrets_of_the_configuration_are_taken_out_of_findings(proof):
         "[database]\nconnection = mysql://glance:c4n4ry1@db/glance\n"
         "[keystone_authtoken]\npassword = c4n4ry2\n"
         "[DEFAULT]\ntransport_url = rabbit://openstack:c4n4ry3@mq:5672//\n"
+        "[vault]\nroot_token_id = c4n4ry4\n",
+        "glance-secrets.conf",
     )
-    made.add("it said c4n4ry1 and c4n4ry2, mysql://glance:c4n4ry1@db and\n c4n4ry3")
-    assert made.findings == ["it said *** and ***, mysql://***@db and ***"]
+    made.add("it said c4n4ry1 and c4n4ry2, mysql://glance:c4n4ry1@db and\n c4n4ry3, c4n4ry4")
+    assert made.findings == ["it said *** and ***, mysql://***@db and ***, ***"]
+
+
+class Unread:
+    """Options none of which can be read as its type."""
+
+    def __call__(self, *_, **__):
+        return self
+
+    def __getitem__(self, _):
+        return self
+
+    def __getattr__(self, name):
+        raise ValueError(f"{name} is not valid: no number")
+
+
+@pytest.mark.parametrize(
+    ("file", "shown"),
+    [("glance-secrets.conf", "(hidden)"), ("glance-image-import.conf", "abc")],
+)
+def test_a_secret_of_the_wrong_type_is_not_shown(proof, monkeypatch, file, shown):
+    made = proof("[vault]\nroot-token-id = abc\n", file)
+    known = {"vault": {"root_token_id"}}
+    monkeypatch.setattr(prove, "declared", lambda *_: (Unread(), known))
+    assert prove.check_values(made, []) is False
+    assert made.findings[0].startswith(f"[vault] root_token_id = {shown} is not valid:")
 
 
 def test_a_login_in_a_url_is_taken_out_even_if_unknown(proof):
@@ -196,7 +225,10 @@ def test_a_database_error_is_a_sentence_without_login():
     [
         ("print('noise') or url[:5]", "mysql"),
         ("1 / 0", {"error": "The database mysql://db/y is lost: division by zero."}),
-        ("refuse('adm1n is no user of ' + url)", {"error": "*** is no user of mysql://x:***@db/y."}),
+        (
+            "refuse('adm1n is no user of ' + url)",
+            {"error": "*** is no user of mysql://x:***@db/y."},
+        ),
     ],
 )
 def test_the_last_line_of_a_script_of_the_database_is_its_answer(work, answer):

@@ -30,6 +30,7 @@ SETTINGS = {
     "timezone": "Etc/UTC",
     "docker_restart_policy": "unless-stopped",
     "database_identity": "sqlite:///var/lib/glance/glance.sqlite",
+    "glance_database_user": "glance",
     "snapshot_dir": "/etc/kolla/glance-api.d",
     "self_url": "http://127.0.0.1:9292",
 }
@@ -58,6 +59,12 @@ def test_each_container_mounts_its_own_snapshot_of_the_configuration():
     assert want["spec"]["volumes"][0] == (
         f"/etc/kolla/glance-api.d/{want['hash']}:/var/lib/kolla/config_files/:ro"
     )
+
+
+def test_a_container_tells_who_it_is_to_the_database():
+    labels = wanted(glance_database_user="glance-b")["labels"]
+    assert labels["glance.database_user"] == "glance-b"
+    assert labels["glance.spec"] == wanted()["hash"], "the configuration tells the difference"
 
 
 def test_images_do_not_share_a_tree_with_staging_and_cache():

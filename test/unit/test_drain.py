@@ -155,6 +155,7 @@ def test_alone_there_is_nobody_to_wait_for(monkeypatch):
     monkeypatch.setattr(glance_drain, "__salt__", parts, raising=False)
     glance_drain.begin({**settings_of("ctl1"), "glance_api_hosts": ["ctl1"]}, in_turn=True)
     assert done == ["replacement"]
+    assert glance_drain.is_ours(done[0]) and not glance_drain.is_ours("")
 
 
 @pytest.mark.parametrize(("told", "waited"), [(True, []), (False, [11, "check"])])

@@ -3,6 +3,7 @@
 import pytest
 
 import glance_container
+import glance_schema
 from support.states import state_module
 
 pytestmark = pytest.mark.one_host
@@ -51,6 +52,7 @@ class World:
         self.done, self.ours, self.settings = [], [dict(PRESENT)], dict(SETTINGS)
         self.image, self.left = {"id": "sha256:1"}, {"folders": []}
         self.compared = {"glance-api.conf": "changed"}
+        self.foreseen = MADE
 
     def act(self, what, result=None):
         """A function that does something: notes it."""
@@ -67,6 +69,7 @@ class World:
             "glance_container.describe": glance_container.describe,
             "glance_container.serves": lambda spec: spec == self.ours[0]["labels"]["glance.spec"],
             "glance_container.facts": lambda: {"database": None},
+            "glance_schema.foreseen": lambda settings: self.foreseen,
             "glance_container.is_foreign": lambda: False,
             "glance_image.here": lambda settings: self.image,
             "glance_container.refusal": lambda *_: None,
@@ -178,3 +181,46 @@ def test_where_all_is_as_wanted_nothing_is_done(module, function, test):
     world.compared = {}
     told = world.run(module, function, test)
     assert (told["result"], told["changes"], world.done) == (True, {}, [])
+
+
+def test_a_dry_run_of_what_the_database_has_already_changes_nothing():
+    world = World()
+    world.foreseen = {}
+    told = world.run("glance_schema", "database_present", True)
+    assert (told["result"], told["changes"], world.done) == (True, {}, [])
+
+
+@pytest.mark.parametrize(
+    ("present", "made"),
+    [
+        ({"glance.database_user": "glance-b"}, []),
+        ({"glance.database_user": "glance"}, ["user glance-b", "grants on glance"]),
+        ({}, []),  # made before there was such a label
+        (
+            {"glance.database": "mysql://10.0.0.8:3306/glance", "glance.database_user": "glance-b"},
+            ["database glance", "user glance-b", "grants on glance"],
+        ),
+        (None, ["database glance", "user glance-b", "grants on glance"]),
+    ],
+)
+def test_a_new_user_of_the_database_is_foreseen(monkeypatch, present, made):
+    """By the labels of the container in charge."""
+    settings = {
+        "database_identity": "mysql://10.0.0.9:3306/glance",
+        "glance_database_name": "glance",
+        "glance_database_user": "glance-b",
+    }
+    ours = []
+    if present is not None:
+        labels = {"glance.database": settings["database_identity"], **present}
+        more = {"id": "1", "image": "sha256:1", "reference": IMAGE, "health": "healthy"}
+        times = {"created": "1", "started_at": "1", "restarts": 0}
+        ours = [{**PRESENT, **more, **times, "labels": labels}]
+    engine = {
+        "glance_engine.containers": lambda *_: ours,
+        "glance_engine.inspect": lambda _: None,
+    }
+    monkeypatch.setattr(glance_container, "__salt__", engine, raising=False)
+    facts = {"glance_container.facts": glance_container.facts}
+    monkeypatch.setattr(glance_schema, "__salt__", facts, raising=False)
+    assert list(glance_schema.foreseen(settings)) == made

@@ -1,4 +1,4 @@
-"""Last words of a container, and what an engine that goes away is told as."""
+"""Last words of a container, commands in it, and what an engine that goes away is told as."""
 
 import types
 
@@ -16,6 +16,16 @@ REQUESTS = (
     "2026-11-22 00:22:22.322 7 INFO eventlet.wsgi.server [-] 127.0.0.1 - - [..] "
     '"GET /healthcheck HTTP/1.1" 200 137 0.001\n',
 )
+
+
+def masked(text):
+    return text.replace("hush", "***")
+
+
+@pytest.fixture(autouse=True)
+def salt(monkeypatch):
+    table = {"glance_process.another_lives": lambda text: False, "glance_settings.masked": masked}
+    monkeypatch.setattr(glance_engine, "__salt__", table, raising=False)
 
 
 @pytest.mark.parametrize("request_line", REQUESTS)
@@ -50,8 +60,6 @@ def engine(monkeypatch):
     made = types.SimpleNamespace(api=Silent())
     working = {"id": "1", "name": "x", "running": True, "labels": {"glance.oneshot": "schema"}}
     monkeypatch.setattr(glance_engine, "__opts__", {}, raising=False)
-    nobody = {"glance_process.another_lives": lambda text: False}
-    monkeypatch.setattr(glance_engine, "__salt__", nobody, raising=False)
     monkeypatch.setattr(glance_engine, "_client", lambda *_: made)
     monkeypatch.setattr(glance_engine, "containers", lambda _: [working])
     monkeypatch.setattr(glance_engine, "remove", lambda _: None)
@@ -76,6 +84,49 @@ def test_an_engine_that_is_not_there_for_a_pull_is_a_sentence(monkeypatch, tmp_p
     monkeypatch.setattr(glance_engine, "__opts__", {"docker.url": url}, raising=False)
     with pytest.raises(CommandExecutionError, match="does not answer .could not pull"):
         glance_engine.pull("glance-api:1", 5)
+
+
+def test_the_last_words_have_no_secrets(engine, monkeypatch, tmp_path):
+    (tmp_path / "glance").mkdir()
+    (tmp_path / "glance/glance-api.log").write_text(f"{'x' * 398}hush\n")
+    engine.api = types.SimpleNamespace(logs=lambda *_, **__: b"no login with hush\n")
+    mounts = [{"target": "/var/log/kolla", "path": str(tmp_path)}]
+    monkeypatch.setattr(glance_engine, "inspect", lambda _: {"mounts": mounts})
+    assert glance_engine.logs("x").splitlines() == ["no login with ***", "x" * 398 + "**"]
+
+
+class Commands:
+    """As much of the engine as runs commands in containers; each ends with a code."""
+
+    def __init__(self, code):
+        self.code, self.asked = code, None
+
+    def exec_create(self, name, command, user):
+        self.asked = command
+        return {"Id": "1"}
+
+    def exec_start(self, _):
+        return b" said \n"
+
+    def exec_inspect(self, _):
+        return {"ExitCode": self.code}
+
+
+def test_a_command_in_a_container_has_a_deadline(engine):
+    engine.api = Commands(1)
+    assert glance_engine.execute("x", ["ls", "/"]) == {"rc": 1, "output": "said"}
+    assert engine.api.asked == ["timeout", "-s", "KILL", "60", "ls", "/"]
+
+
+@pytest.mark.parametrize(("what", "said"), [(None, "ls"), ("cache.py", "cache.py")])
+def test_a_command_that_does_not_end_is_told(engine, what, said):
+    engine.api = Commands(137)
+    with pytest.raises(CommandExecutionError) as raised:
+        glance_engine.execute("x", ["ls", "/"], timeout=7, what=what)
+    assert str(raised.value) == (
+        f"{said} in the container x was killed: it did not end within 7 seconds, or the host had no"
+        " memory left."
+    )
 
 
 def test_a_container_that_somebody_removes_has_no_last_words(engine, monkeypatch):

@@ -18,6 +18,7 @@ def world(tmp_path, monkeypatch):
     functions = {
         "glance_engine.containers": lambda label=None: [] if label else containers,
         "glance_api.drained_by": lambda pid: None,
+        "glance_drain.is_ours": lambda by: False,
         "glance_balancer.drained": lambda settings: [],
         "glance_process.another_lives": lambda text: False,
         "file.remove": lambda path: None,

@@ -1,6 +1,9 @@
 """Housekeeping: what is asked of the container, and what the report says."""
 
+import contextlib
 import json
+import types
+import uuid
 
 import pytest
 
@@ -145,9 +148,105 @@ def test_logs_are_put_aside_and_their_writers_go_on(tmp_path):
     ]  # fmt: skip
 
 
-def test_staged_files_that_are_touched_again_stay(tmp_path):
+class Logs:
+    """A large log of which three were put aside."""
+
+    def __init__(self, folder):
+        self.folder, self.path = str(folder), folder / "x.log"
+        for end, text in (("", "new"), (".1", "one"), (".2", "two"), (".3", "three")):
+            (folder / f"x.log{end}").write_text(f"{text} {'x' * 50}\n")
+
+    def rotate(self):
+        assert housekeeping.rotate("50", "3", self.folder) == {"rotated": ["x.log"]}
+
+    def begin_with(self):
+        """The first word of each; None where one is missing or empty."""
+        paths = [self.path, *(self.path.with_suffix(f".log.{number}") for number in (1, 2, 3))]
+        texts = [path.read_text() if path.exists() else "" for path in paths]
+        return [text.split()[0] if text else None for text in texts]
+
+
+@pytest.fixture
+def logs(tmp_path):
+    return Logs(tmp_path)
+
+
+def test_a_copy_that_comes_to_no_end_costs_no_old_log(logs, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(housekeeping.shutil, "copyfileobj", full)
+    for _ in range(2):
+        with pytest.raises(OSError):
+            logs.rotate()
+        assert logs.begin_with() == ["new", "one", "two", "three"]
+
+
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_a_rotation_that_is_killed_loses_no_line_and_goes_on_next_time(logs, monkeypatch, step):
+    class Killed(Exception):
+        pass
+
+    replace, done = housekeeping.os.replace, []
+
+    def until(old, new):
+        done.append(new)
+        if len(done) == step:
+            raise Killed
+        replace(old, new)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(housekeeping.os, "replace", until)
+        with pytest.raises(Killed):
+            logs.rotate()
+    assert {"new", "one", "two"} <= set(logs.begin_with())
+    logs.rotate()
+    assert logs.begin_with() == [None, "new", "one", "two"]
+
+
+def test_what_is_written_during_a_rotation_is_put_aside_too(logs, monkeypatch):
+    replace = housekeeping.os.replace
+
+    def meanwhile(old, new):
+        with logs.path.open("a") as writer:
+            writer.write("late\n")
+        replace(old, new)
+
+    monkeypatch.setattr(housekeeping.os, "replace", meanwhile)
+    logs.rotate()
+    aside = logs.path.with_suffix(".log.1").read_text()
+    assert aside == f"new {'x' * 50}\n" + 3 * "late\n"
+    assert logs.path.read_text() == ""
+
+
+@pytest.fixture
+def statuses(monkeypatch):
+    """Status by id of what the database knows."""
+    known = {}
+
+    def images(link, ids):
+        return {one: {"status": known[one], "size": None} for one in ids if one in known}
+
+    connection = types.SimpleNamespace(connect=contextlib.nullcontext)
+    monkeypatch.setattr(housekeeping, "engine", lambda conf: connection)
+    monkeypatch.setattr(housekeeping.inside, "images", images)
+    return known
+
+
+def test_staged_files_that_are_touched_again_stay(tmp_path, statuses):
     old, fresh, gone = tmp_path / "old", tmp_path / "fresh", tmp_path / "gone"
     old.write_text("x"), fresh.write_text("x")
     paths = json.dumps([[str(old), 0], [str(fresh), 60], [str(gone), 0]])
-    assert housekeeping.unstage(paths) == {"removed": [str(old)]}
+    assert housekeeping.unstage(None, paths) == {"removed": [str(old)]}
     assert fresh.exists()
+
+
+def test_a_staged_file_whose_import_has_begun_meanwhile_stays(tmp_path, statuses):
+    waiting, begun, part = (str(uuid.uuid4()) for _ in range(3))
+    statuses.update({waiting: "uploading", begun: "importing", part: "importing"})
+    files = [tmp_path / name for name in (waiting, begun, f"{part}.qcow2")]
+    for file in files:
+        file.write_text("x")
+    paths = json.dumps([[str(file), 0] for file in files])
+    assert housekeeping.unstage(None, paths) == {"removed": [str(files[0])]}
+    assert [file.exists() for file in files] == [False, True, True]

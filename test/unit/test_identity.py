@@ -218,7 +218,7 @@ class Keystone:
         key = next(key for key in self.answers if f"{method} {path}".startswith(key))
         status, told = self.answers[key]
         text = "" if told is None else json.dumps(told)
-        return {"status": status, "body": text, "headers": {"X-Subject-Token": "t1"}}
+        return {"status": status, "body": text, "headers": {"x-subject-token": "t1"}}
 
     def login(self, _settings):
         if not self.login_of_glance:

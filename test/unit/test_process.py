@@ -59,7 +59,7 @@ def test_a_one_shot_is_left_to_the_process_that_waits_for_it(
     one = {"id": "1", "name": "x", "running": False, "labels": labels, "mounts": [mount]}
     functions = {
         "glance_engine.containers": lambda label=None: [one] if label else [],
-        "glance_engine.is_waited_for": glance_engine.is_waited_for,
+        "glance_engine.is_left_alone": glance_engine.is_left_alone,
         "glance_process.another_lives": glance_process.another_lives,
         "glance_balancer.drained": lambda settings: [],
     }
@@ -75,3 +75,27 @@ def test_a_one_shot_is_left_to_the_process_that_waits_for_it(
     assert glance_engine.settle_one_shots(1) == ["x"]
     found = glance_leftovers.find(settings)
     assert (found["containers"], found["folders"]) == (["x"], [mount["path"]])
+
+
+@pytest.mark.parametrize(
+    ("purpose", "running", "left"),
+    [
+        ("schema", True, []),
+        ("database", True, []),
+        ("schema", False, ["x"]),
+        ("proof", True, ["x"]),
+    ],
+)
+def test_what_changes_the_database_is_left_to_end_although_nobody_waits(
+    monkeypatch, tmp_path, purpose, running, left
+):
+    one = {"id": "1", "name": "x", "running": running, "labels": {"glance.oneshot": purpose}}
+    functions = {
+        "glance_engine.containers": lambda label=None: [one] if label else [],
+        "glance_engine.is_left_alone": glance_engine.is_left_alone,
+        "glance_process.another_lives": lambda text: False,
+        "glance_balancer.drained": lambda settings: [],
+    }
+    for module in (glance_engine, glance_leftovers):
+        monkeypatch.setattr(module, "__salt__", functions, raising=False)
+    assert glance_leftovers.find({"snapshot_dir": str(tmp_path)})["containers"] == left

@@ -112,7 +112,8 @@ def backup(age, *heads):
         ([backup(5000, "2023_1_contract01")], None, None),
         ([backup(5000, "2023_1_contract01"), backup(60, "2023_1_contract01")], None, "/b/60"),
         ([backup(60, "2024_1_contract01")], None, None),
-        ([backup(90000, "2023_1_contract01")], {"repairable": True}, "/b/90000"),
+        ([backup(80000, "2023_1_contract01")], {"repairable": True}, "/b/80000"),
+        ([backup(90000, "2023_1_contract01")], {"repairable": True}, None),
     ],
 )
 def test_when_no_other_backup_is_needed(present, half_done, enough):

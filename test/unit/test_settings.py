@@ -189,7 +189,7 @@ def test_production_of_kolla_globals():
         "glance:glance_api_group is not given, so ctl1 is taken for the only host of this Glance;"
         " where there are more, list all of them there, or each serves by itself and leaves the"
         " others out of the load balancer.",
-        "glance:memcached_servers is empty: every process asks Keystone again for every token."
+        "glance:memcached_servers is empty: every process asks Keystone again for every token.",
     ]
 
 
