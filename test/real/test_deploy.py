@@ -56,7 +56,7 @@ class Deploying:
 @pytest.fixture(scope="module")
 def served(cluster):
     """Three hosts that serve; each test leaves pillar and hosts in agreement."""
-    cluster.deploy(reuse="edited", **BUSY)
+    cluster.deploy(reuse="edited")
     cluster.pillar(glance_replace_strategy=None, glance_haproxy_socket=None)
     return cluster
 
@@ -164,6 +164,7 @@ def test_an_image_that_one_host_lacks_touches_no_host(cluster, deploying):
 
 @pytest.mark.soak
 def test_an_edit_by_drain_fails_no_request(cluster, deploying):
+    cluster.deploy(**BUSY)
     before = deploying.containers()
     kinds = "lists,transfers,upload_slow,download_slow,import_direct,import_web"
     cluster.pillar(glance_replace_strategy="drain", **capped(200))
