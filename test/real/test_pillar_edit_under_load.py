@@ -19,6 +19,9 @@ REQUESTS, SOAK_REQUESTS, SOAK_EDITS = 1500, 5000, 10
 SLOWEST = 2  # seconds that a request may take, the deliberately slow ones apart
 SOAK_RATE = 44  # with slow transfers all the time; still more than 50 requests per second in all
 WORKERS = 6  # the slow transfers hold three of them
+# Each request of a worker beside its first takes a connection of its own to the database. With
+# Kolla's pool of one it is made anew each time, and a busy machine never catches up again.
+POOL = 10
 AFTER_SWITCH = 2 * RATE  # requests that the newcomer answers while the incumbent ends its work
 DURING_SWITCH = {"upload", "upload_chunked", "download", "import_direct", "import_web"}
 CUT = 2  # seconds of glance_drain_timeout, where something is to be cut
@@ -44,7 +47,12 @@ def release(request):
 @pytest.fixture
 def glance(release, deploy, gate):
     """Glance as the test before left it, if it serves."""
-    keys = {"glance_api_workers": WORKERS, "glance_min_healthy_time": 2, **gate.pillar}
+    keys = {
+        "glance_api_workers": WORKERS,
+        "glance_min_healthy_time": 2,
+        "database_max_pool_size": POOL,
+        **gate.pillar,
+    }
     made = deploy(release, production=True, reuse="edited", **keys)
     made.change(glance_replace_strategy=None, glance_drain_timeout=None)
     return made
