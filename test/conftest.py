@@ -19,13 +19,16 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Fast folders first, several hosts last; leave out what is marked soak unless asked for."""
+    """Fast folders first, several hosts last; leave out what is marked soak unless asked for.
+
+    Files that use one standing deployment (support/sturdy.py) follow each other.
+    """
 
     def rank(item):
         folder = item.path.relative_to(session.ROOT / "test").parts[0]
         place = FOLDER_ORDER.index(folder) if folder in FOLDER_ORDER else len(FOLDER_ORDER)
         # The cluster stays up to the end of the session; nothing else should have it beside it.
-        return place, "cluster" in item.fixturenames
+        return place, "cluster" in item.fixturenames, not hasattr(item.module, "standing")
 
     items.sort(key=rank)
     if not config.getoption("soak") and "soak" not in (config.option.markexpr or ""):

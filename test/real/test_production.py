@@ -116,6 +116,7 @@ def test_a_wrong_keystone_password_is_caught_before_the_switch(production):
     assert production.ask("GET", "/v2/images")[0] == 200
 
 
+@pytest.mark.soak
 def test_a_wrong_database_password_is_caught_before_the_switch(production):
     before = production.container().id
     production.mariadb.sql("FLUSH PRIVILEGES")
@@ -141,7 +142,10 @@ def test_the_password_of_a_database_user_in_use_is_not_changed(production):
 
 @pytest.mark.parametrize(
     ("revision", "words"),
-    [("2027_1_contract01", "is newer"), ("2023_1_contract01", "is older")],
+    [
+        ("2027_1_contract01", "is newer"),
+        pytest.param("2023_1_contract01", "is older", marks=pytest.mark.soak),
+    ],
 )
 def test_a_schema_of_another_release_is_refused(production, revision, words):
     now = production.mariadb.sql("SELECT version_num FROM alembic_version", "glance")[0][0]
@@ -158,6 +162,7 @@ def test_a_schema_of_another_release_is_refused(production, revision, words):
     assert production.container().id == before
 
 
+@pytest.mark.soak
 def test_an_empty_database_in_place_of_the_one_in_use_is_refused(production):
     before = production.container().id
     refused = production.apply(glance_database_name="elsewhere")

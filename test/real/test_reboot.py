@@ -58,6 +58,7 @@ def test_reboot_between_switch_and_stop(glance):
     assert glance.container.id == newcomer.id
 
 
+@pytest.mark.soak
 def test_engine_restart(glance):
     """In good order: everything comes back by itself, and nothing is to be done."""
     before = glance.container.id
