@@ -25,7 +25,9 @@ class Deploying:
 
     def __call__(self, **keywords):
         """Run it to its end; return its exit code."""
+        began = time.monotonic()
         self.last = self.cluster.run("state.orchestrate", DEPLOY, **keywords)
+        print(f"\n{time.monotonic() - began:.1f} s: {self.report}")
         return self.last.rc
 
     @property
