@@ -155,6 +155,7 @@ def test_a_wrong_database_password_touches_no_host(cluster, deploying):
         cluster.pillar(glance_database_password=password)
 
 
+@pytest.mark.soak
 def test_an_image_that_one_host_lacks_touches_no_host(cluster, deploying):
     before = deploying.containers()
     cluster.pillar("ctl2", glance_api_image_full="glance-api:nowhere")

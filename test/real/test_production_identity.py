@@ -103,6 +103,7 @@ def test_requests_are_authenticated_as_the_security_guide_asks(production):
     assert "insecure = true" not in text
 
 
+@pytest.mark.soak
 def test_another_password_than_the_users_is_refused_before_anything_stops(production):
     before = production.container().id
     refused = production.apply(glance_keystone_password="canary-other")
@@ -112,6 +113,7 @@ def test_another_password_than_the_users_is_refused_before_anything_stops(produc
     assert production.ask("GET", "/v2/images")[0] == 200
 
 
+@pytest.mark.soak
 def test_keystone_down_is_one_sentence_and_the_api_goes_on(production):
     before = production.container().id
     with stopped(production.keystone):
