@@ -147,3 +147,27 @@ def test_two_at_once_after_the_first_and_the_last_phase_later(cluster):
     assert heads(cluster) == NEW_HEADS and everywhere(cluster, NEW)
     rotation.check()
     is_good(report)
+
+
+def test_an_image_that_is_always_pulled_is_pulled_once_before_the_plan(cluster, registry, image):
+    """What is planned, and what is refused, is decided by what the registry has now."""
+    on_the_old_release(cluster)
+    name = registry.push(image(NEW), tag=NEW)
+    cluster.pillar(
+        glance_api_image_full=name, glance_image_pull="always", glance_accepted_advisories=[]
+    )
+    refused = Roll(cluster)
+    assert refused.rc != 0 and "OSSA-2026-004" in refused.comments, refused.answer
+    assert everywhere(cluster, OLD) and left_over(cluster) == []
+
+    cluster.pillar(glance_accepted_advisories=ADVISORIES)
+    with cluster.load(rate=RATE) as load:
+        roll = Roll(cluster)
+        report = load.stop()
+    again = Roll(cluster)
+    cluster.pillar(glance_image_pull="never")
+    assert roll.rc == 0, (roll.failed, cluster.told(roll.answer))
+    assert {"The image is on ctl1, ctl2, ctl3", "The rest is planned and done"} <= set(roll.steps)
+    assert everywhere(cluster, NEW) and heads(cluster) == NEW_HEADS
+    is_good(report)
+    assert again.rc == 0 and "Every host runs" in again.comments, again.answer
