@@ -4,6 +4,8 @@ Begin and end of an orchestration, as states of the master: refused, or reported
 
 __virtualname__ = "glance_orchestrate"
 
+WITHIN = "again"  # the phase of a plan that is a run of its own
+
 
 def __virtual__():
     return __virtualname__
@@ -25,8 +27,9 @@ def reported(name, mode, hosts, plan):
     """
     The end of an orchestration: every host done, failed or untouched, and the command to go on.
 
-    Reads the results of all steps out of this very run, and ends its lock. With ``test=True`` it
-    tells the plan. Never reports changes.
+    Reads the results of all steps out of this very run, and ends its lock. Where a run within this
+    one has planned and done the rest, its report is told. With ``test=True`` it tells the plan.
+    Never reports changes.
 
     name
         What the state is called in the output.
@@ -43,16 +46,33 @@ def reported(name, mode, hosts, plan):
         ret["result"] = True if plan["nothing"] else None
         return ret
     __salt__["glance_lock.release"]()
-    steps = {step["id"] for step in plan["steps"]}
-    results = {
-        one["__id__"]: _result(one)
+    phases = {step["id"]: step["phase"] for step in plan["steps"]}
+    # Salt passes over what waits for a failed step, and over what is for failures only.
+    done = [
+        one
         for one in __running__.values()
-        # Salt passes over what waits for a failed step, and over what is for failures only.
-        if one.get("__id__") in steps and one.get("__state_ran__", True)
-    }
+        if one.get("__id__") in phases and one.get("__state_ran__", True)
+    ]
+    results = {one["__id__"]: _result(one) for one in done}
+    for one in done:
+        words = _words(one) if phases[one["__id__"]] == WITHIN else None
+        if words:
+            return {**ret, "result": one["result"], "comment": f"{plan['summary']}\n{words}"}
     report = __salt__["glance_report.make"](plan, mode, hosts, results)
     ret.update(result=report["ok"], comment="\n".join(report["lines"]))
     return ret
+
+
+def _words(one):
+    """The last words of a function of the master: its error, or the report of a run; or None."""
+    told = (one.get("changes") or {}).get("return")
+    if not isinstance(told, dict):
+        return None
+    if "Error" in told:
+        return told["Error"]
+    said = [_states(states) for states in (told.get("data") or {}).values()]
+    lists = [states for states in said if isinstance(states, list) and states]
+    return lists[0][-1]["comment"] if lists else None
 
 
 def _result(one):
@@ -61,7 +81,7 @@ def _result(one):
     hours, minutes, seconds = (one.get("start_time") or "0:0:0").split(":")
     return {
         "result": one["result"],
-        "comment": one["comment"],
+        "comment": _words(one) or one["comment"],
         "seconds": float(one.get("duration") or 0) / 1000,
         "start": int(hours) * 3600 + int(minutes) * 60 + float(seconds),
         "hosts": {

@@ -67,12 +67,28 @@ def test_the_first_state_that_failed_is_the_reason():
         ({"ret": {"ctl1": "ERROR: No image."}}, "ctl1: No image."),
         ({"ret": {"ctl1": "ERROR executing 'glance_host.precheck': One."}}, "ctl1: One."),
         ({"ctl1": False}, "ctl1: its minion gave no result; it may still be at work"),
-        ({"return": {"Error": "Old ones run."}}, "Run failed on minions: ctl1"),
+        ({"return": {"Error": "Old ones run."}}, "Old ones run."),
         ({}, "Run failed on minions: ctl1"),
     ],
 )
 def test_a_function_a_runner_or_a_minion_that_is_gone(changes, reason):
     assert f"stopped at the step 'ctl1 runs': {reason}" in reported(changes)["comment"]
+
+
+@pytest.mark.parametrize("result", [True, False])
+def test_the_report_of_a_run_within_this_one_is_told(result):
+    plan = {**PLAN, "steps": [{**STEP, "phase": "again"}], "summary": "It is pulled first."}
+    last = {**NESTED["second"], "comment": "The upgrade ...\n  ctl1: so"}
+    changes = {"return": {"data": {"master": {**NESTED, "second": last}}, "retcode": 1}}
+    ret = reported(changes, result=result, plan=plan)
+    assert ret["result"] is result
+    assert ret["comment"] == "It is pulled first.\nThe upgrade ...\n  ctl1: so"
+
+
+def test_a_run_within_this_one_that_did_not_even_begin_is_a_failed_step():
+    plan = {**PLAN, "steps": [{**STEP, "phase": "again"}]}
+    ret = reported({"return": {"data": {"master": ["Rendering failed"]}}}, plan=plan)
+    assert "stopped at the step 'ctl1 runs'" in ret["comment"] and ret["result"] is False
 
 
 def test_a_run_that_worked():
