@@ -66,7 +66,7 @@ def reported(name, mode, hosts, plan):
 def _words(one):
     """The last words of a function of the master: its error, or the report of a run; or None."""
     told = (one.get("changes") or {}).get("return")
-    if not isinstance(told, dict):
+    if not hasattr(told, "items"):
         return None
     if "Error" in told:
         return told["Error"]
