@@ -105,9 +105,8 @@ def test_the_incumbent_keeps_its_configuration(glance):
     assert glance.container.id == before
 
 
-@pytest.mark.parametrize(
-    "kind", ["exits", *(pytest.param(kind, marks=pytest.mark.soak) for kind in ("refuses", "dies"))]
-)
+@pytest.mark.soak
+@pytest.mark.parametrize("kind", ["exits", "refuses", "dies"])
 def test_drained_for_a_bad_release(glance, kind):
     """The old container was stopped, is started again, and serves as before."""
     values, why, words = BAD[kind]

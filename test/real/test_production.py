@@ -105,6 +105,7 @@ def test_a_failing_run_tells_no_secret_either(production):
     assert not leaks(failed.stdout + failed.stderr)
 
 
+@pytest.mark.soak
 def test_a_wrong_keystone_password_is_caught_before_the_switch(production):
     """The health check stays 200 with it; only a request that needs a token shows it."""
     before = production.container().id
