@@ -8,11 +8,14 @@ from support import session
 from support.deployed import wait_for
 from support.watched import CANARIES
 
-pytestmark = pytest.mark.cluster
-
 STATE = "Glance is registered in Keystone"
 SECOND = "canary-second-b"
 URL = f"http://{session.address()}:9292"
+
+
+def changing(test):
+    """Mark a test that changes Keystone or its user, as those of a group do."""
+    return pytest.mark.cluster(pytest.mark.soak(test))
 
 
 def state(result):
@@ -38,6 +41,7 @@ def stopped(keystone):
         wait_for(lambda: keystone._ask("GET", "/v3")[0] == 200, 60, "Keystone's answer")
 
 
+@pytest.mark.one_host
 def test_the_first_apply_registers_what_kolla_registers(production):
     keystone = production.keystone
     assert production.first.rc == 0, production.first.comments
@@ -54,6 +58,7 @@ def test_the_first_apply_registers_what_kolla_registers(production):
     assert keystone.token("glance", CANARIES["glance_keystone_password"], "service")
 
 
+@changing
 def test_what_differs_is_told_and_repaired_and_nothing_else(production):
     keystone = production.keystone
     user = keystone.find("user", "glance")
@@ -94,6 +99,7 @@ def test_what_differs_is_told_and_repaired_and_nothing_else(production):
     assert again.changed == []
 
 
+@pytest.mark.one_host
 def test_requests_are_authenticated_as_the_security_guide_asks(production):
     """OpenStack Security Guide, Check-Image-03; 04 is in the test with TLS."""
     read = production.container().exec_run(["cat", "/etc/glance/glance-api.conf"], user="root")
@@ -103,7 +109,7 @@ def test_requests_are_authenticated_as_the_security_guide_asks(production):
     assert "insecure = true" not in text
 
 
-@pytest.mark.soak
+@changing
 def test_another_password_than_the_users_is_refused_before_anything_stops(production):
     before = production.container().id
     refused = production.apply(glance_keystone_password="canary-other")
@@ -113,7 +119,7 @@ def test_another_password_than_the_users_is_refused_before_anything_stops(produc
     assert production.ask("GET", "/v2/images")[0] == 200
 
 
-@pytest.mark.soak
+@changing
 def test_keystone_down_is_one_sentence_and_the_api_goes_on(production):
     before = production.container().id
     with stopped(production.keystone):
@@ -128,7 +134,7 @@ def test_keystone_down_is_one_sentence_and_the_api_goes_on(production):
     assert production.apply().changed == []
 
 
-@pytest.mark.soak
+@changing
 def test_a_new_password_comes_with_a_new_user_and_without_an_outage(production):
     edits = {"glance_keystone_user": "glance-b", "glance_keystone_password": SECOND}
     done = production.apply(**edits)
@@ -142,7 +148,7 @@ def test_a_new_password_comes_with_a_new_user_and_without_an_outage(production):
     assert production.ask("GET", "/v2/images")[0] == 200
 
 
-@pytest.mark.soak
+@changing
 def test_a_password_is_set_anew_on_request(production):
     """Here that of a user that no container uses any more."""
     edits = {"glance_keystone_user": "glance", "glance_keystone_password": "canary-third-c"}

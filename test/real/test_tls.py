@@ -92,6 +92,7 @@ def test_keystone_is_asked_as_the_security_guide_asks(glance, keystone_url):
     assert not [line for line in lines if line.startswith("insecure")]
 
 
+@pytest.mark.soak
 def test_a_new_certificate_is_taken_without_an_outage(glance, authority):
     before = glance.container.id
     certificate, key = authority.issue(glance.address)
