@@ -80,7 +80,7 @@ def test_an_edit_is_rolled_out_host_after_host_and_no_request_fails(cluster, dep
     """First one host fails; when the reason has gone, the same command goes on, under load."""
     before = deploying.containers()
     bad = bad_images.derive(cluster.host("ctl2").engine, cluster.image(RELEASE), "exits")
-    cluster.pillar(**capped(150))
+    cluster.pillar(glance_min_healthy_time=1, **capped(150))
     cluster.pillar("ctl2", glance_api_image_full=bad)
     follower = cluster.start_run("state.event", "glance/*")
     try:
@@ -97,7 +97,7 @@ def test_an_edit_is_rolled_out_host_after_host_and_no_request_fails(cluster, dep
         assert line in deploying.report
 
     with cluster.load(rate=RATE) as load:
-        load.wait(requests=100)
+        load.wait(requests=20)
         assert deploying() == 0, cluster.told(deploying.last)
         report = load.stop()
     assert (report["failed"], report["stuck"]) == (0, []), report["failures"]
