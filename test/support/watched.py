@@ -93,7 +93,7 @@ class Watch(threading.Thread):
         try:
             while not self.over.wait(0.05):
                 self._look()
-        except Exception as err:
+        except Exception as err:  # whatever it is, it is raised in the test's own thread
             self.error = err
 
     def _look(self):
