@@ -19,19 +19,23 @@ def __virtual__():
     return __virtualname__
 
 
-def plan(facts):
+def plan(facts, parts=None):
     """
     The ordered steps that bring every host to what its pillar says. Pure.
 
     facts
         ``{"hosts": [...], "lock": ...}``; each host is what ``glance_host.facts`` returns, with
         ``id`` and ``answers``, in the order of the group.
+    parts
+        Functions by name; those of Salt by default.
 
     Returns ``{"refusals", "nothing", "method", "release", "summary", "pause", "steps"}``. A step
     is ``{"id", "phase", "do", "hosts", ...}`` with ``sls`` for a state and ``fun`` for a function.
     """
-    hosts = facts["hosts"]
-    refusals = [*_lock(facts["lock"]), *(one for host in hosts for one in _refusals(host, hosts))]
+    parts = __salt__ if parts is None else parts
+    hosts, lock = facts["hosts"], facts["lock"]
+    refusals = [] if not lock or lock["dead"] else [parts["glance_lock.sentence"](lock)]
+    refusals += [one for host in hosts for one in _refusals(host, hosts)]
     touched = [] if refusals else _in_order([host for host in hosts if host["change"]])
     return {
         "refusals": refusals,
@@ -42,15 +46,6 @@ def plan(facts):
         "pause": None,
         "steps": _steps(touched, hosts),
     }
-
-
-def _lock(lock):
-    if not lock or lock["dead"]:
-        return []
-    return [
-        f"Another orchestration is in progress ({lock['owner']}, since {lock['since']}): wait for"
-        " its end and start again."
-    ]
 
 
 def _refusals(host, hosts):

@@ -4,7 +4,7 @@ Taking this host out of the load balancer before its container stops, and bringi
 The health check answers 503 from then on, whoever the load balancer is. Where pillar names
 HAProxy's admin sockets it is told as well, which works at once; elsewhere the time passes in which
 it notices. Hosts that drain at the same time take turns: a host announces itself by its health
-check, looks at the others, and steps back when one of them is out too.
+check, looks at the others, and steps back when too many of them are out too.
 """
 
 import logging
@@ -34,7 +34,8 @@ def begin(settings, in_turn=False):
     settings
         Settings of ``glance_settings.get``, by which the container in charge is reached.
     in_turn
-        Wait until every other host of the group serves, so that never two are out at once.
+        Wait until so many other hosts of the group serve that no more are out at once than
+        ``glance_upgrade_max_unavailable`` allows; one always serves.
 
     Raises CommandExecutionError when it cannot be done; the host is then in rotation as before.
     """
@@ -57,6 +58,20 @@ def is_ours(by):
         Result of ``glance_api.drained_by``.
     """
     return by == BY
+
+
+def at_once(max_unavailable, count):
+    """
+    How many of the hosts may be away at the same time. Pure.
+
+    max_unavailable
+        A number, or a percentage such as ``25%``, which is rounded down; never less than one host.
+    count
+        How many hosts there are.
+    """
+    text = str(max_unavailable)
+    number = int(text[:-1]) * count // 100 if text.endswith("%") else int(text)
+    return max(1, number)
 
 
 def renew(settings):
@@ -125,20 +140,21 @@ def _others(settings):
 
 def _announce(settings, others):
     """
-    Switch the health check off while every other host answers its own.
+    Switch the health check off while enough of the other hosts answer their own.
 
-    Of two hosts that announce themselves at once each sees the other and steps back; which of
-    them comes back first is their order in the group. A host that stays away for longer than a
-    replacement can take is waited for no more.
+    Of hosts that announce themselves at once each sees the others and steps back if they are too
+    many; which of them comes back first is their order in the group. A host that stays away for
+    longer than a replacement can take is waited for no more.
     """
-    away = {}
+    away, count = {}, 1 + len(others)
+    allowed = min(at_once(settings["glance_upgrade_max_unavailable"], count), max(1, count - 1))
     order = 1 + settings["glance_api_hosts"].index(settings["minion_id"]) if others else 1
     while True:
         missing = _missing(settings, others, away)
-        if not missing:
+        if len(missing) < allowed:
             __salt__["glance_api.drain"](settings, by=BY)
             missing = _missing(settings, others, away)
-            if not missing:
+            if len(missing) < allowed:
                 return
             __salt__["glance_api.resume"]()
         log.info("glance-api: waiting for %s, which is not in rotation", ", ".join(missing))

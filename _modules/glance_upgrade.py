@@ -46,7 +46,10 @@ def plan(facts, parts=None):
     release = wanted_release(facts)
     if release is None or facts["schema"] is None or facts["image_may_be_new"]:
         return {**found, **_pull_first(facts), "nothing": False}
-    steps, pause = (_rolling if how == "rolling" else _legacy)(facts, release)
+    if how == "rolling":
+        steps, pause = _rolling(facts, release, parts)
+    else:
+        steps, pause = _legacy(facts, release)
     verb = "rolled back" if facts["mode"] == "rollback" else "upgraded"
     hosts = [one["id"] for one in _to_change(facts)]
     summary = f"Glance is {verb} to {release} ({how}) on {_names(hosts)}." if hosts else (
@@ -89,7 +92,7 @@ def wanted_release(facts):
     return found[0] if found else None
 
 
-def waves(hosts, max_unavailable):
+def waves(hosts, max_unavailable, parts=None):
     """
     The order in which hosts are replaced: lists of ids, each replaced at the same time.
 
@@ -99,11 +102,20 @@ def waves(hosts, max_unavailable):
     max_unavailable
         How many at the same time: a number, or a percentage such as ``25%``.
 
+    parts
+        Functions by name; those of Salt by default.
+
     What does not serve comes first, then what a killed run has begun. As long as no host is done,
     the first wave is one host alone, the canary.
     """
-    todo = sorted((one for one in hosts if one["change"]), key=_urgency)
-    size = _size(max_unavailable, len(hosts))
+    parts = __salt__ if parts is None else parts
+
+    def urgency(host):
+        begun = host["others"] or parts["glance_drain.is_ours"](host["drained_by"])
+        return (not _is_out(host), not begun)
+
+    todo = sorted((one for one in hosts if one["change"]), key=urgency)
+    size = parts["glance_drain.at_once"](max_unavailable, len(hosts))
     canary = 0 if any(not one["change"] for one in hosts) else 1
     first, rest = todo[:canary], todo[canary:]
     found = [first] if first else []
@@ -171,11 +183,11 @@ def contract_refusal(facts):
 # --------------------------------------------------------------------------- the two methods
 
 
-def _rolling(facts, release):
+def _rolling(facts, release, parts):
     settings, pending = facts["settings"], _pending(facts)
     todo, first, rollback = _to_change(facts), facts["hosts"][0]["id"], _is_rollback(facts)
     steps = _before(facts, todo) + _expand(pending, first, release)
-    groups = waves(_api(facts), settings["glance_upgrade_max_unavailable"])
+    groups = waves(_api(facts), settings["glance_upgrade_max_unavailable"], parts)
     canary_first = groups and not any(not one["change"] for one in _api(facts))
     pause = None
     if settings["glance_upgrade_pause_after_canary"] and canary_first and len(groups) > 1:
@@ -364,17 +376,6 @@ def _held(facts):
 
 def _is_out(host):
     return host["running"] is not None and not host["running"]["serves"]
-
-
-def _urgency(host):
-    begun = bool(host["others"]) or host["drained_by"] == "replacement"
-    return (not _is_out(host), not begun)
-
-
-def _size(max_unavailable, count):
-    text = str(max_unavailable)
-    number = int(text[:-1]) * count // 100 if text.endswith("%") else int(text)
-    return max(1, number)
 
 
 def _names(hosts):

@@ -129,23 +129,26 @@ def _is_back(cluster, host, container_id):
     )
 
 
-def test_two_at_once_after_the_first_and_the_last_phase_later(cluster):
-    """By hand-over nobody is away, however many are worked on; a held contract ends by itself."""
+@pytest.mark.parametrize(("strategy", "fewest"), [("handover", 2), ("drain", 1)])
+def test_two_at_once_after_the_first_and_the_last_phase_later(cluster, strategy, fewest):
+    """By hand-over nobody is away, by drain as many as allowed; a held contract ends by itself."""
     on_the_old_release(cluster, fresh_schema=True)
-    cluster.pillar(glance_upgrade_max_unavailable="67%", glance_upgrade_contract="hold")
+    keys = {"glance_upgrade_max_unavailable": "67%", "glance_replace_strategy": strategy}
+    cluster.pillar(glance_upgrade_contract="hold", **keys)
     with cluster.load(rate=RATE) as load, Rotation(cluster.haproxy) as rotation:
         roll = Roll(cluster)
         held = heads(cluster)
         cluster.pillar(glance_upgrade_contract="auto")
         last = Roll(cluster)
         report = load.stop()
-    cluster.pillar(glance_upgrade_max_unavailable=None, glance_upgrade_contract=None)
+    cluster.pillar(glance_upgrade_contract=None, **dict.fromkeys(keys))
     assert roll.rc == 0, (roll.failed, cluster.told(roll.answer))
     assert f"Glance {NEW} is in charge on ctl2, ctl3" in roll.steps
     assert held == BETWEEN and "until then rollback works" in roll.report
     assert last.rc == 0, (last.failed, cluster.told(last.answer))
     assert heads(cluster) == NEW_HEADS and everywhere(cluster, NEW)
-    rotation.check()
+    rotation.check(fewest)
+    assert strategy == "handover" or rotation.fewest == fewest, "they took turns"
     is_good(report)
 
 

@@ -4,6 +4,7 @@ Every step can be cut at any point of it; what it leaves is what the real one wo
 """
 
 import glance_advisories
+import glance_drain
 import glance_lock
 import glance_releases
 import glance_upgrade
@@ -14,6 +15,8 @@ PARTS = {
     "glance_releases.first_step": glance_releases.first_step,
     "glance_advisories.of": glance_advisories.of,
     "glance_lock.sentence": glance_lock.sentence,
+    "glance_drain.is_ours": glance_drain.is_ours,
+    "glance_drain.at_once": glance_drain.at_once,
     "glance_upgrade_rules.refusals": lambda facts, method: glance_upgrade_rules.refusals(
         facts, method, PARTS
     ),

@@ -3,6 +3,7 @@
 import pytest
 
 import glance_deploy
+import glance_lock
 
 pytestmark = pytest.mark.cluster
 
@@ -25,7 +26,8 @@ def host(name, change=True, serves=True, **more):
 
 
 def plan(*hosts, lock=None):
-    return glance_deploy.plan({"mode": "deploy", "hosts": list(hosts), "lock": lock})
+    facts = {"mode": "deploy", "hosts": list(hosts), "lock": lock}
+    return glance_deploy.plan(facts, {"glance_lock.sentence": glance_lock.sentence})
 
 
 def phases(made):

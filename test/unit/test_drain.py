@@ -1,4 +1,4 @@
-"""Hosts that drain at once take turns, whatever the order in which they get on."""
+"""Of hosts that drain at once no more are out than allowed, in whatever order they get on."""
 
 import random
 import threading
@@ -20,7 +20,8 @@ class World:
     time pass.
     """
 
-    def __init__(self, seed, dead=()):
+    def __init__(self, seed, dead=(), allowed=1):
+        self.allowed = allowed
         self.random, self.baton = random.Random(seed), threading.Condition()
         self.now, self.turn, self.steps = 0.0, None, 0
         self.out, self.dead, self.holding, self.most, self.events = set(), set(dead), set(), 0, []
@@ -73,7 +74,7 @@ class World:
     def host(self, name):
         self.local.name = name
         self.point()
-        glance_drain.begin(settings_of(name), in_turn=True)
+        glance_drain.begin(settings_of(name, self.allowed), in_turn=True)
         self.holding.add(name)
         self.most = max(self.most, len(self.holding))
         self.events.append(name)
@@ -97,23 +98,24 @@ class World:
         assert sorted(self.events) == hosts
 
 
-def settings_of(name):
+def settings_of(name, allowed=1):
     return {
         "minion_id": name,
         "glance_api_hosts": GROUP,
         "glance_api_listen_port": 9292,
         "glance_drain_timeout": 30,
         "glance_healthy_deadline": 30,
+        "glance_upgrade_max_unavailable": allowed,
         "enable_haproxy": False,
     }
 
 
 @pytest.fixture
 def world(monkeypatch):
-    """A function: seed, dead hosts -> a World in which glance_drain runs."""
+    """A function: seed, dead hosts, allowance -> a World in which glance_drain runs."""
 
-    def make(seed, dead=()):
-        made = World(seed, dead)
+    def make(seed, dead=(), allowed=1):
+        made = World(seed, dead, allowed)
         members = [{"name": name, "address": name} for name in GROUP]
         parts = {
             "glance_haproxy.members": lambda settings: members,
@@ -136,6 +138,23 @@ def test_never_two_hosts_are_out_at_once(world, seed):
     made = world(seed)
     made.run()
     assert made.most == 1
+
+
+@pytest.mark.parametrize("allowed", [2, "67%", 3, "100%"])
+def test_more_are_out_at_once_where_that_is_allowed_but_never_all(world, allowed):
+    most = 0
+    for seed in range(12):
+        made = world(seed, allowed=allowed)
+        made.run()
+        most = max(most, made.most)
+    assert most == 2
+
+
+@pytest.mark.parametrize(
+    ("allowance", "count", "hosts"), [(1, 9, 1), ("2", 9, 2), ("25%", 9, 2), ("10%", 9, 1)]
+)
+def test_a_percentage_is_rounded_down_but_one_may_always_go(allowance, count, hosts):
+    assert glance_drain.at_once(allowance, count) == hosts
 
 
 def test_a_host_that_stays_away_is_not_waited_for_for_ever(world):

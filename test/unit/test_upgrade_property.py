@@ -6,7 +6,7 @@ import random
 import pytest
 
 import glance_upgrade
-from support.model_upgrade import Cut, Failed, World
+from support.model_upgrade import PARTS, Cut, Failed, World
 
 pytestmark = pytest.mark.upgrade
 
@@ -119,7 +119,7 @@ def test_the_canary_is_alone_and_waves_are_no_larger_than_allowed():
     for seed in range(300):
         world, allowed = random_world(random.Random(seed))
         found = glance_upgrade.waves(
-            world.facts()["hosts"], world.settings["glance_upgrade_max_unavailable"]
+            world.facts()["hosts"], world.settings["glance_upgrade_max_unavailable"], PARTS
         )
         assert [len(wave) for wave in found][:1] == [1]
         assert all(len(wave) <= allowed for wave in found)
