@@ -24,6 +24,7 @@ POLL = 0.2  # seconds between two questions
 ANSWER = 5  # seconds for each answer of a socket
 SETTLE = 10  # seconds in which HAProxy must show what it was told
 DRAINED = 0x08 | 0x10  # srv_admin_state: forced to drain, or by a tracked server
+MAINT = 0x01 | 0x02 | 0x04 | 0x20 | 0x40  # srv_admin_state: maint, for whatever reason
 RUNNING = "2"  # srv_op_state
 
 
@@ -31,14 +32,12 @@ def __virtual__():
     return __virtualname__
 
 
-def drain(settings, keep_one=False):
+def drain(settings):
     """
     Take this host out of rotation at every HAProxy.
 
     settings
         Result of ``glance_settings.get``.
-    keep_one
-        Not before HAProxy sees another host as up, if it knows others.
 
     Returns True when all load balancers have done it; False when pillar does not name a socket
     for each of them, or one could not be told: then the health check has to be waited for.
@@ -46,13 +45,29 @@ def drain(settings, keep_one=False):
     sockets = settings["glance_haproxy_socket"]
     try:
         for one in sockets:
-            if keep_one:
-                _wait_for_another(settings, one)
             _set(settings, one, "drain")
     except CommandExecutionError as err:
         log.warning("glance-api: %s; its health check has to notice the drain", err)
         return False
     return bool(sockets) and len(sockets) >= len(settings["glance_loadbalancer_group"])
+
+
+def alone(settings):
+    """
+    The other servers of backends in which HAProxy sends requests to this host only, each with the
+    reason; empty when another one is up, or HAProxy knows no other. Only looks; of a HAProxy that
+    does not answer nothing is known.
+
+    settings
+        Result of ``glance_settings.get``.
+    """
+    found = []
+    for one in settings["glance_haproxy_socket"]:
+        try:
+            found += _idle_others(settings, one)
+        except CommandExecutionError as err:
+            log.warning("glance-api: %s", err)
+    return found
 
 
 def renew(settings):
@@ -135,12 +150,37 @@ def drained(settings):
 
 def _own(settings, where):
     """Rows of ``show servers state`` for this host's API."""
-    address, port = settings["api_address"], str(settings["glance_api_listen_port"])
+    return [row for row in _table(where, "show servers state") if _is_own(settings, row)]
+
+
+def _is_own(settings, server):
+    here = settings["api_address"], str(settings["glance_api_listen_port"])
+    return (server["srv_addr"], server["srv_port"]) == here
+
+
+def _idle_others(settings, where):
+    """What HAProxy has against the others, of backends in which only this host serves."""
+    backends = {}
+    for row in _table(where, "show servers state"):
+        own, others = backends.setdefault(row["be_name"], ([], []))
+        (own if _is_own(settings, row) else others).append(row)
     return [
-        row
-        for row in _table(where, "show servers state")
-        if (row["srv_addr"], row["srv_port"]) == (address, port)
+        f"{'/'.join(_name(server))} at HAProxy {where} is {_status(server)}"
+        for own, others in backends.values()
+        if any(map(_is_used, own)) and not any(map(_serves, others))
+        for server in others
     ]
+
+
+def _serves(server):
+    return server["srv_op_state"] == RUNNING and server["srv_admin_state"] == "0"
+
+
+def _status(server):
+    """Of one that does not serve, in HAProxy's words."""
+    if int(server["srv_admin_state"]) & MAINT:
+        return "in maint"
+    return "drained" if _is_drained(server) else "down"
 
 
 def _drained_at(settings, where):
@@ -211,28 +251,6 @@ def _wait_until_up(settings, where):
         lambda: all(server["srv_op_state"] == RUNNING for server in _own(settings, where)),
         __salt__["glance_haproxy.notice"](settings) + SETTLE,
         f"HAProxy at {where} does not see {settings['listen']} as up, although its API answers",
-    )
-
-
-def _wait_for_another(settings, where):
-    """Wait until each backend that has other servers has one that serves."""
-    own = {_name(server) for server in _own(settings, where)}
-    backends = {backend for backend, _ in own}
-
-    def another():
-        rows = [row for row in _table(where, "show servers state") if row["be_name"] in backends]
-        others = [row for row in rows if _name(row) not in own]
-        serving = {
-            row["be_name"]
-            for row in others
-            if row["srv_op_state"] == RUNNING and row["srv_admin_state"] == "0"
-        }
-        return serving == {row["be_name"] for row in others}
-
-    _until(
-        another,
-        __salt__["glance_haproxy.notice"](settings) + SETTLE,
-        f"HAProxy at {where} does not see another host as up",
     )
 
 

@@ -19,6 +19,7 @@ __virtualname__ = "glance_drain"
 BY = "replacement"  # the word by which a drain of ours is known again after a killed run
 POLL = 1  # seconds between two looks at the other hosts
 ANSWER = 5  # seconds for each of their answers
+SETTLE = 10  # seconds in which HAProxy sees a host that serves again, beside those of its checks
 CHECK = 10  # seconds after which Kolla's HAProxy gives a check up
 LAST_REQUEST = 5  # seconds for what the load balancer has begun to send
 
@@ -35,14 +36,16 @@ def begin(settings, in_turn=False):
         Settings of ``glance_settings.get``, by which the container in charge is reached.
     in_turn
         Wait until so many other hosts of the group serve that no more are out at once than
-        ``glance_upgrade_max_unavailable`` allows; one always serves.
+        ``glance_upgrade_max_unavailable`` allows, and never all that answer; nor is this host taken
+        out while it is the only one that HAProxy, where it can be asked, sends requests to.
 
-    Raises CommandExecutionError when it cannot be done; the host is then in rotation as before.
+    Raises CommandExecutionError when it cannot be done, or when HAProxy goes on sending requests to
+    this host only although others answer; the host is then in rotation as before.
     """
     others = _others(settings) if in_turn else []
     _announce(settings, others)
     try:
-        told = __salt__["glance_balancer.drain"](settings, keep_one=in_turn)
+        told = __salt__["glance_balancer.drain"](settings)
         if not told and _is_balanced(settings):
             _wait_until_noticed(settings)
     except CommandExecutionError:
@@ -140,37 +143,53 @@ def _others(settings):
 
 def _announce(settings, others):
     """
-    Switch the health check off while enough of the other hosts answer their own.
+    Switch the health check off while enough of the other hosts are in rotation.
 
     Of hosts that announce themselves at once each sees the others and steps back if they are too
     many; which of them comes back first is their order in the group. A host that stays away for
-    longer than a replacement can take is waited for no more.
+    longer than a replacement can take is waited for no more: a sole survivor may be worked on. One
+    that answers while HAProxy sends it nothing is not away, so that it is no reason to go on.
     """
-    away, count = {}, 1 + len(others)
-    allowed = min(at_once(settings["glance_upgrade_max_unavailable"], count), max(1, count - 1))
+    away, since = {}, None
     order = 1 + settings["glance_api_hosts"].index(settings["minion_id"]) if others else 1
     while True:
-        missing = _missing(settings, others, away)
-        if len(missing) < allowed:
+        missing, alone = _look(settings, others, away)
+        if not missing and not alone:
             __salt__["glance_api.drain"](settings, by=BY)
-            missing = _missing(settings, others, away)
-            if len(missing) < allowed:
+            missing, alone = _look(settings, others, away)
+            if not missing and not alone:
                 return
             __salt__["glance_api.resume"]()
-        log.info("glance-api: waiting for %s, which is not in rotation", ", ".join(missing))
+        now = time.monotonic()
+        since = None if missing else now if since is None else since
+        if since is not None and now - since > __salt__["glance_haproxy.notice"](settings) + SETTLE:
+            raise CommandExecutionError(
+                "This host stays in rotation, because HAProxy sends requests to no other one"
+                f" ({', '.join(alone)}), although others answer: set one 'ready' there ('set server"
+                " ... state ready'), or see why its checks fail, and apply again."
+            )
+        words = [f"{name} is not in rotation" for name in missing] or alone
+        log.info("glance-api: waiting, because %s", ", ".join(words))
         time.sleep(POLL * order)
 
 
-def _missing(settings, others, away):
-    """Names of the hosts that are out for a replacement; ``away`` keeps since when."""
+def _look(settings, others, away):
+    """
+    Names of the hosts to wait for, and what HAProxy has against the others if it sends requests to
+    this one only; both empty when this host may go. ``away`` keeps since when hosts do not answer.
+    """
     patience = settings["glance_drain_timeout"] + settings["glance_healthy_deadline"]
-    now = time.monotonic()
+    now, count = time.monotonic(), 1 + len(others)
     for one in others:
         if _answers(settings, one["address"]):
             away.pop(one["name"], None)
         else:
             away.setdefault(one["name"], now)
-    return [name for name, since in away.items() if now - since <= patience]
+    missing = [name for name, since in away.items() if now - since <= patience]
+    left = count - (len(away) - len(missing))
+    allowed = min(at_once(settings["glance_upgrade_max_unavailable"], count), max(1, left - 1))
+    alone = __salt__["glance_balancer.alone"](settings) if len(away) < len(others) else []
+    return ([], []) if len(missing) < allowed and not alone else (missing, alone)
 
 
 def _answers(settings, address):

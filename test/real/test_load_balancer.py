@@ -122,9 +122,10 @@ def test_a_host_is_drained_and_put_back(haproxy, two_hosts):
         assert glance_balancer.drained(settings) == [
             f"glance_api_back/ctl2 at HAProxy {socket} is drained"
         ]
-        # The other host is not taken out as well.
+        # The other host knows that it is the only one.
         other = {**settings, "api_address": settings["glance_api_addresses"]["ctl1"]}
-        assert glance_balancer.drain(other, keep_one=True) is False
+        assert glance_balancer.alone(other) == glance_balancer.drained(settings)
+        assert glance_balancer.alone(settings) == []
         assert len(glance_balancer.ready(settings)) == 1
         assert haproxy.servers() == {"ctl1": "UP", "ctl2": "UP"}
 

@@ -26,6 +26,7 @@ class World:
         self.now, self.turn, self.steps = 0.0, None, 0
         self.out, self.dead, self.holding, self.most, self.events = set(), set(dead), set(), 0, []
         self.local, self.waiting = threading.local(), set()
+        self.against = []  # what HAProxy says of all others, when it sends them nothing
 
     def point(self):
         """Let another host go on, if chance wants it."""
@@ -114,8 +115,8 @@ def settings_of(name, allowed=1):
 def world(monkeypatch):
     """A function: seed, dead hosts, allowance -> a World in which glance_drain runs."""
 
-    def make(seed, dead=(), allowed=1):
-        made = World(seed, dead, allowed)
+    def make(seed, dead=(), allowed=1, kind=World):
+        made = kind(seed, dead, allowed)
         members = [{"name": name, "address": name} for name in GROUP]
         parts = {
             "glance_haproxy.members": lambda settings: members,
@@ -124,7 +125,8 @@ def world(monkeypatch):
             "glance_api.drain": made.drain,
             "glance_api.resume": made.resume,
             "glance_api.probe_once": made.probe_once,
-            "glance_balancer.drain": lambda settings, keep_one: False,
+            "glance_balancer.drain": lambda settings: False,
+            "glance_balancer.alone": lambda settings: list(made.against),
         }
         monkeypatch.setattr(glance_drain, "__salt__", parts, raising=False)
         monkeypatch.setattr(glance_drain, "time", made)
@@ -164,12 +166,77 @@ def test_a_host_that_stays_away_is_not_waited_for_for_ever(world):
     assert made.now > 60, "but as long as its replacement could take"
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_of_those_that_are_left_one_stays_whatever_is_allowed(world, seed):
+    made = world(seed, dead=["ctl3"], allowed=2)
+    made.run()
+    assert made.most == 1
+
+
+class Calm(World):
+    """One host alone goes on; the others are what they are."""
+
+    def point(self):
+        pass
+
+
+@pytest.fixture
+def calm(world):
+    """A World in which ctl1 begins a drain while HAProxy sends requests to it only."""
+    def make(dead=(), allowed=1):
+        made = world(1, dead, allowed, Calm)
+        made.local.name = "ctl1"
+        made.against = ["glance_api_back/ctl2 at HAProxy /a is in maint"]
+        return made
+
+    return make
+
+
+@pytest.mark.parametrize("dead", [[], ["ctl3"]])
+def test_the_only_host_that_gets_requests_stays_while_another_answers(calm, dead):
+    made = calm(dead=dead, allowed=2)
+    with pytest.raises(glance_drain.CommandExecutionError) as refused:
+        glance_drain.begin(settings_of("ctl1", 2), in_turn=True)
+    assert str(refused.value) == (
+        "This host stays in rotation, because HAProxy sends requests to no other one"
+        " (glance_api_back/ctl2 at HAProxy /a is in maint), although others answer: set one 'ready'"
+        " there ('set server ... state ready'), or see why its checks fail, and apply again."
+    )
+    assert made.out == set(), "its health check is as before"
+    assert (made.now > 60) is bool(dead), "a host in its replacement is waited for before"
+
+
+def test_a_host_that_haproxy_sees_a_moment_later_is_waited_for(calm, monkeypatch):
+    made = calm()
+    sleep = made.sleep
+
+    def seen(seconds):
+        sleep(seconds)
+        made.against = made.against if made.now < 15 else []
+
+    monkeypatch.setattr(made, "sleep", seen)
+    glance_drain.begin(settings_of("ctl1"), in_turn=True)
+    assert made.out == {"ctl1"} and made.now >= 15
+
+
+def test_a_sole_survivor_may_be_worked_on(calm):
+    made = calm(dead=["ctl2", "ctl3"])
+    glance_drain.begin(settings_of("ctl1"), in_turn=True)
+    assert made.out == {"ctl1"} and made.now > 60
+
+
+def test_whoever_is_to_stop_with_all_others_does_not_ask(calm):
+    made = calm()
+    glance_drain.begin(settings_of("ctl1"))
+    assert made.out == {"ctl1"}
+
+
 def test_alone_there_is_nobody_to_wait_for(monkeypatch):
     done = []
     parts = {
         "glance_haproxy.members": lambda settings: [{"name": "ctl1", "address": "x"}],
         "glance_api.drain": lambda settings, by: done.append(by),
-        "glance_balancer.drain": lambda settings, keep_one: False,
+        "glance_balancer.drain": lambda settings: False,
     }
     monkeypatch.setattr(glance_drain, "__salt__", parts, raising=False)
     glance_drain.begin({**settings_of("ctl1"), "glance_api_hosts": ["ctl1"]}, in_turn=True)
@@ -184,7 +251,7 @@ def test_only_a_load_balancer_that_was_not_told_is_waited_for(monkeypatch, told,
     parts = {
         "glance_haproxy.notice": lambda settings: 11,
         "glance_api.drain": lambda settings, by: None,
-        "glance_balancer.drain": lambda settings, keep_one: told,
+        "glance_balancer.drain": lambda settings: told,
         "glance_api.probe_once": lambda settings, probe, timeout: slept.append("check"),
     }
     monkeypatch.setattr(glance_drain, "__salt__", parts, raising=False)
