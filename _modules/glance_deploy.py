@@ -35,7 +35,7 @@ def plan(facts, parts=None):
     parts = __salt__ if parts is None else parts
     hosts, lock = facts["hosts"], facts["lock"]
     refusals = [] if not lock or lock["dead"] else [parts["glance_lock.sentence"](lock)]
-    refusals += [one for host in hosts for one in _refusals(host, hosts)]
+    refusals += parts["glance_group.refusals"](hosts)
     touched = [] if refusals else _in_order([host for host in hosts if host["change"]])
     return {
         "refusals": refusals,
@@ -46,24 +46,6 @@ def plan(facts, parts=None):
         "pause": None,
         "steps": _steps(touched, hosts),
     }
-
-
-def _refusals(host, hosts):
-    name = host["id"]
-    if not host["answers"]:
-        return [
-            f"{name}: its minion does not answer: start it, or take {name} out of"
-            " glance:glance_api_group."
-        ]
-    found = [f"{name}: {fault}" for fault in host["faults"]]
-    group, order = host["settings"].get("glance_api_group"), [one["id"] for one in hosts]
-    if group is not None and group != order:
-        found.append(
-            f"{name}: its pillar has glance:glance_api_group {', '.join(group)}, and this"
-            f" orchestration works on {', '.join(order)}: all must say the same; after an edit of"
-            " the pillar look for a target in the top file that leaves a host out."
-        )
-    return found
 
 
 def _in_order(hosts):

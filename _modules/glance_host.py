@@ -11,15 +11,10 @@ __virtualname__ = "glance_host"
 
 #: The settings that plans depend on; none of them is a secret.
 SETTINGS = (
-    "enable_glance",
     "glance_accepted_advisories",
     "glance_api_group",
-    "glance_api_hosts",
     "glance_api_image_full",
-    "glance_backup_dir",
-    "file_unshared",
     "glance_enable_rolling_upgrade",
-    "glance_file_datadir_volume",
     "glance_image_pull",
     "glance_upgrade_contract",
     "glance_upgrade_handover_single_host",
@@ -51,9 +46,10 @@ def facts(schema=None, changes=False, look=False, prove=False, saltenv="base"):
         Environment of the SLS.
 
     Returns ``{"settings", "faults", "runs_api", "running", "others", "wanted", "change", "would",
-    "drained_by", "schema", "sharing", "proved", "seconds"}``; ``faults`` are sentences, ``proved``
-    tells whether the image accepts the configuration, ``seconds`` how long the looks at the
-    ``database`` and the ``proof`` of the configuration took. Without secrets.
+    "drains", "drained_by", "schema", "sharing", "proved", "seconds"}``; ``faults`` are sentences,
+    ``drains`` tells why one host that is to be handed over would be drained, or None, ``proved``
+    whether the image accepts the configuration, ``seconds`` how long the looks at the ``database``
+    and the ``proof`` of the configuration took. Without secrets.
 
     CLI Example:
 
@@ -84,9 +80,10 @@ def unknown():
         "runs_api": None,
         "running": None,
         "others": [],
-        "wanted": dict.fromkeys(("reference", "image_id", "release", "version", "hash")),
+        "wanted": dict.fromkeys(("image_id", "release", "version", "hash")),
         "change": True,
         "would": [],
+        "drains": None,
         "drained_by": None,
         "schema": None,
         "sharing": None,
@@ -163,22 +160,19 @@ def _look(found, schema, look, prove):
     found["settings"] = {key: settings[key] for key in SETTINGS}
     found["runs_api"] = settings["runs_api"]
     found["sharing"] = __salt__["glance_sharing.verified"]()
-    found["wanted"]["reference"] = settings["glance_api_image_full"]
     now = __salt__["glance_container.facts"]()
     if now["state"] == "foreign":
         found["faults"].append(__salt__["glance_container.refusal"]([], True, None))
     if now["state"] in ("running", "stopped"):
         found["running"] = {
-            key: now[key] for key in ("name", "release", "version", "image_id", "restarts")
+            key: now[key] for key in ("name", "release", "version", "image_id", "database")
         }
-        found["running"].update(hash=now["spec"], serves=_serves(settings, now))
+        found["running"].update(
+            hash=now["spec"], runs=now["state"] == "running", serves=_serves(settings, now)
+        )
     ours = __salt__["glance_engine.containers"]()
     found["others"] = [
-        {
-            "name": one["name"],
-            "release": one["labels"].get("glance.release"),
-            "ending": __salt__["glance_container.is_ending"](one["name"]),
-        }
+        {"name": one["name"], "release": one["labels"].get("glance.release")}
         for one in ours
         if one["name"] in now["leftovers"]
     ]
@@ -187,7 +181,7 @@ def _look(found, schema, look, prove):
         found["drained_by"] = __salt__["glance_api.drained_by"](pid)
     present = __salt__["glance_engine.image"](settings["glance_api_image_full"])
     found["wanted"]["image_id"] = present["id"] if present else None
-    want, _ = __salt__["glance_container.desired"](settings, look=look)
+    want, files = __salt__["glance_container.desired"](settings, look=look)
     if want is None:
         return
     image = __salt__["glance_image.release_of"](settings["glance_api_image_full"], False)
@@ -198,7 +192,10 @@ def _look(found, schema, look, prove):
     )
     verdict = __salt__["glance_container.decide"](ours, want["hash"], want["policy"])
     left = sum(__salt__["glance_leftovers.find"](settings).values(), [])
-    found["change"] = bool(verdict["do"] != "nothing" or left or not found["running"]["serves"])
+    serves = found["running"] and found["running"]["serves"]
+    found["change"] = bool(verdict["do"] != "nothing" or left or not serves)
+    if settings["glance_upgrade_handover_single_host"] and found["change"] and look and serves:
+        found["drains"] = __salt__["glance_replace.why_drain"](settings, now["name"], files)
     if schema == settings["minion_id"] and not found["faults"]:
         began = time.monotonic()
         found["schema"] = __salt__["glance_schema.facts"](settings, want)

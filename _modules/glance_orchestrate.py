@@ -165,8 +165,12 @@ def _group_of_minions(accepted):
 
 def _candidates(accepted):
     """Minions whose pillar had 'glance:' when it was made last; all when there are none."""
+    return accepted & _with_pillar() or accepted
+
+
+def _with_pillar():
     known = salt.utils.minions.CkMinions(__opts__).check_minions("glance:*", "pillar")
-    return accepted & set(known["minions"]) or accepted
+    return set(known["minions"])
 
 
 def _pillar(minion):
@@ -195,12 +199,14 @@ def _gather(mode, hosts, test, saltenv, again=False, look=True):
         if look:
             _refresh(client, alive, saltenv)
         told = _ask(client, alive, "glance_host.facts", kwarg=kwarg)
+        outsiders = [] if mode != "upgrade" else _outsiders(client, hosts)
     found = [_host(host, host in alive, told.get(host)) for host in hosts]
     settings = found[0]["settings"]
     return {
         "mode": mode,
         "settings": settings,
         "hosts": found,
+        "outsiders": outsiders,
         "schema": found[0].pop("schema", None),
         "store": _store(found),
         "lock": __salt__["glance_lock.look"](),
@@ -208,6 +214,17 @@ def _gather(mode, hosts, test, saltenv, again=False, look=True):
         # What the registry has behind the name is known after a pull, which this run is to begin.
         "image_may_be_new": settings.get("glance_image_pull") == "always" and not (test or again),
     }
+
+
+def _outsiders(client, hosts):
+    """What other minions with a 'glance:' pillar run, as far as they tell."""
+    others = sorted(_with_pillar() - set(hosts))
+    told = _ask(client, others, "glance_container.facts", timeout=ANSWER)
+    return [
+        {"id": host, "release": one["release"], "database": one["database"]}
+        for host, one in told.items()
+        if isinstance(one, dict) and one["state"] in ("running", "stopped")
+    ]
 
 
 def _refresh(client, hosts, saltenv):
@@ -226,10 +243,15 @@ def _refresh(client, hosts, saltenv):
 
 
 def _store(hosts):
-    """Whether all hosts see the same images, and if not, the first reason as part of a sentence."""
+    """
+    Whether all hosts see the same images, and if not, the first reason as part of a sentence;
+    ``unproved`` when hosts have not read each other's marks yet.
+    """
     told = [host["sharing"] for host in hosts if host.get("sharing")]
     why = next((one["why"] for one in told if not one["shared"]), "")
-    return {"shared": bool(told) and not why, "why": why[:1].lower() + why[1:].rstrip(".")}
+    unproved = any(one["needed"] and not all(one["hosts"].values()) for one in told)
+    words = why[:1].lower() + why[1:].rstrip(".")
+    return {"shared": bool(told) and not why, "why": words, "unproved": unproved}
 
 
 def _host(name, answers, told):

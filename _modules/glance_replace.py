@@ -181,7 +181,7 @@ def _carry_out(settings, want, files, verdict, ours):
             # It was in charge before and answers no health check any more.
             remove(settings, newcomer, incumbent)
             newcomer = None
-        why = _why_drain(settings, incumbent, files)
+        why = why_drain(settings, incumbent, files)
         if not why and __salt__["glance_steering.serves_elsewhere"](settings, incumbent):
             report = _move(settings, want, files, incumbent, newcomer)
         elif why:
@@ -192,6 +192,43 @@ def _carry_out(settings, want, files, verdict, ours):
             report = _hand_over(settings, want, files, incumbent, newcomer)
     __salt__["glance_leftovers.remove"](settings)
     return report
+
+
+def why_drain(settings, incumbent, files):
+    """
+    Why a container would be drained first and not handed over, or None when it is handed over.
+
+    settings
+        Result of ``glance_settings.get``.
+    incumbent
+        Name of the container in charge, which serves.
+    files
+        Configuration files of the new container (``glance_container.desired``).
+
+    Returns one sentence. Raises CommandExecutionError when ``glance_replace_strategy`` demands a
+    hand-over that cannot work.
+    """
+    strategy = settings["glance_replace_strategy"]
+    if strategy == "drain":
+        return "glance:glance_replace_strategy says drain"
+    if __salt__["glance_steering.serves_elsewhere"](settings, incumbent):
+        return None
+    __salt__["glance_steering.wait_to_listen"](settings, incumbent)
+    reason = __salt__["glance_handover.unsupported"](
+        __salt__["glance_steering.pids"](incumbent), *__salt__["glance_steering.address"](settings)
+    )
+    if not reason and not _shares_address(files):
+        reason = (
+            "With glance-api-uwsgi.ini: {uwsgi: {reuse-port: false}} in glance:glance_custom_config"
+            " the new container cannot listen beside the old one."
+        )
+    listens = __salt__["glance_steering.listeners"]
+    if reason and strategy == "handover" and listens(settings, incumbent):
+        raise CommandExecutionError(
+            f"The hand-over that glance:glance_replace_strategy asks for cannot work: {reason}"
+            " Set it to auto or drain."
+        )
+    return reason
 
 
 # --------------------------------------------------------------------------- the strategies
@@ -363,31 +400,6 @@ def _must_be_fit(settings, want, present, older, proved):
             f"The container {name} of an earlier run is not fit, because {reason}. Its last log"
             f" lines:{__salt__['glance_fallback.last_words'](name)}"
         ) from err
-
-
-def _why_drain(settings, incumbent, files):
-    """One sentence why no hand-over is used here, or None when it is."""
-    strategy = settings["glance_replace_strategy"]
-    if strategy == "drain":
-        return "glance:glance_replace_strategy says drain"
-    if __salt__["glance_steering.serves_elsewhere"](settings, incumbent):
-        return None
-    __salt__["glance_steering.wait_to_listen"](settings, incumbent)
-    reason = __salt__["glance_handover.unsupported"](
-        __salt__["glance_steering.pids"](incumbent), *__salt__["glance_steering.address"](settings)
-    )
-    if not reason and not _shares_address(files):
-        reason = (
-            "With glance-api-uwsgi.ini: {uwsgi: {reuse-port: false}} in glance:glance_custom_config"
-            " the new container cannot listen beside the old one."
-        )
-    listens = __salt__["glance_steering.listeners"]
-    if reason and strategy == "handover" and listens(settings, incumbent):
-        raise CommandExecutionError(
-            f"The hand-over that glance:glance_replace_strategy asks for cannot work: {reason}"
-            " Set it to auto or drain."
-        )
-    return reason
 
 
 def _shares_address(files):

@@ -177,6 +177,8 @@ def _outage(plan, results):
         result = results.get(step["id"])
         state = _outcome(result)["state"]
         if step.get("outage") == "begins" and state != "untouched":
+            if state == "done" and not _said(result):
+                return ["The API was down already when this run began."]
             marks["begins"] = result["start"]
         elif step.get("outage") == "ends" and state == "done":
             marks["ends"] = result["start"] + result["seconds"]

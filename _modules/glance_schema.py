@@ -104,7 +104,8 @@ def facts(settings, want):
         Result of ``glance_container.wanted``.
 
     Returns ``{"error", "database", "position", "heads", "pending", "half_done",
-    "metadefs_missing", "backups"}``; ``error`` is None or a sentence.
+    "metadefs_missing", "used", "backups"}``; ``error`` is None or a sentence, ``used`` whether an
+    image was ever stored.
     """
     found = {
         "error": None,
@@ -116,7 +117,8 @@ def facts(settings, want):
     except CommandExecutionError as err:
         return {**found, "error": str(err)}
     more = ("position", "pending", "half_done", "metadefs_missing")
-    return {**found, "heads": seen["heads_in_database"], **{key: seen[key] for key in more}}
+    found.update(heads=seen["heads_in_database"], used=not _never_used(seen))
+    return {**found, **{key: seen[key] for key in more}}
 
 
 def unfit(settings, container):

@@ -25,8 +25,8 @@ def plan(facts, parts=None):
 
     facts
         ``mode`` (``upgrade`` or ``rollback``), ``settings``, ``hosts`` in the order of the group,
-        ``schema``, ``store``, ``lock``, ``again``, ``image_may_be_new``, as ``glance_orchestrate``
-        gathers them.
+        ``outsiders``, ``schema``, ``store``, ``lock``, ``again``, ``image_may_be_new``, as
+        ``glance_orchestrate`` gathers them.
 
     parts
         Functions by name; those of Salt by default.
@@ -112,16 +112,16 @@ def waves(hosts, max_unavailable, parts=None):
 
     def urgency(host):
         begun = host["others"] or parts["glance_drain.is_ours"](host["drained_by"])
-        return (not _is_out(host), not begun)
+        return (_serves(host), not begun)
 
     todo = sorted((one for one in hosts if one["change"]), key=urgency)
     size = parts["glance_drain.at_once"](max_unavailable, len(hosts))
     canary = 0 if any(not one["change"] for one in hosts) else 1
     first, rest = todo[:canary], todo[canary:]
     found = [first] if first else []
-    # Who is out already comes alone, so that nobody else is out at the same time.
-    out, serving = [[o for o in rest if _is_out(o) is is_out] for is_out in (True, False)]
-    for some in (out, serving):
+    # Who is away already comes alone, so that nobody else is away at the same time.
+    away, serving = [[one for one in rest if _serves(one) is serves] for serves in (False, True)]
+    for some in (away, serving):
         found += [some[at : at + size] for at in range(0, len(some), size)]
     return [[one["id"] for one in wave] for wave in found]
 
@@ -175,8 +175,13 @@ def contract_refusal(facts):
         if old:
             name, its = old[0]
             return f"{name} on {one['id']} is still of Glance {its}."
-        if one["runs_api"] and not (one["running"] and one["running"]["serves"]):
+        if one["runs_api"] and not _serves(one):
             return f"Glance does not serve on {one['id']}."
+    outsiders = [one for one in facts["outsiders"] if one["release"] != release]
+    databases = {one["running"]["database"] for one in _api(facts)}
+    for one in outsiders:
+        if one["database"] in databases:
+            return f"Glance {one['release']} on {one['id']}, outside the group, uses the database."
     return None
 
 
@@ -376,6 +381,10 @@ def _held(facts):
 
 def _is_out(host):
     return host["running"] is not None and not host["running"]["serves"]
+
+
+def _serves(host):
+    return host["running"] is not None and host["running"]["serves"]
 
 
 def _names(hosts):

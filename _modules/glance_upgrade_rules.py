@@ -27,10 +27,13 @@ def refusals(facts, method, parts=None):
         Functions by name; those of Salt by default.
     """
     parts = __salt__ if parts is None else parts
-    found = _lock(facts, parts) + _hosts(facts)
-    if found or facts["image_may_be_new"]:
-        return found  # nothing can be said about hosts, or an image, of which nothing is known
     rollback = facts["mode"] == "rollback"
+    found = _lock(facts, parts) + _hosts(facts, parts)
+    if found:
+        return found + _stopped(facts)  # nothing is known about a host that does not answer
+    found = _first(facts) + ([] if rollback else _outsiders(facts))
+    if found or facts["image_may_be_new"]:
+        return found
     found = _image(facts) + _store(facts, method)
     found += (_steps_down if rollback else _steps_up)(facts, parts)
     if not rollback:
@@ -46,19 +49,47 @@ def _lock(facts, parts):
     return [parts["glance_lock.sentence"](lock)]
 
 
-def _hosts(facts):
+def _hosts(facts, parts):
     if not facts["hosts"]:
         return ["glance:glance_api_group names no host: list the minions that run glance-api."]
-    found = [
-        f"{one['id']} does not answer: start its salt-minion, or take it out of"
-        " glance:glance_api_group when it is gone for good."
-        for one in facts["hosts"]
-        if not one["answers"]
+    return parts["glance_group.refusals"](facts["hosts"])
+
+
+def _stopped(facts):
+    """What a killed legacy upgrade has stopped need not wait until it can go on."""
+    stopped = [one["id"] for one in facts["hosts"] if one["running"] and not one["running"]["runs"]]
+    if facts["mode"] == "rollback" or not stopped:
+        return []
+    return [
+        f"Glance is stopped on {_names(stopped)}: if it is to serve before that is mended, start it"
+        f" as it was with 'salt -L {','.join(stopped)} state.apply glance.upgrade.start_old'."
     ]
-    return found + [
-        f"{one['id']}: {fault}" for one in facts["hosts"] if one["answers"] for fault in
-        one["faults"]
-    ]  # fmt: skip
+
+
+def _first(facts):
+    first = facts["hosts"][0]
+    if first["runs_api"]:
+        return []
+    return [
+        f"{first['id']}, the first host of glance:glance_api_group, runs no API (see"
+        " glance:enable_glance there): name one first that does, since it works on the database for"
+        " all."
+    ]
+
+
+def _outsiders(facts):
+    """An old API outside the group would meet a schema that it does not know."""
+    wanted = _wanted(facts)
+    if wanted is None:
+        return []
+    databases = {one["running"]["database"] for one in _api(facts) if one["running"]}
+    return [
+        f"{one['id']} is not in glance:glance_api_group, but Glance {one['release']} on it uses the"
+        " same database: put it back into the group, or set glance:enable_glance to no in its"
+        f" pillar and apply that with 'salt {one['id']} state.apply glance'."
+        for one in facts["outsiders"]
+        if one["database"] in databases and one["release"] != wanted
+    ]
 
 
 def _image(facts):
@@ -89,18 +120,40 @@ def _store(facts, method):
     settings, api = facts["settings"], _api(facts)
     if method != "rolling" or facts["store"]["shared"] or not _changes_release(facts):
         return []
-    if len(api) == 1 and settings["glance_upgrade_handover_single_host"]:
-        return []
-    one = len(api) == 1
+    one, why = len(api) == 1, facts["store"]["why"]
+    legacy = "glance:glance_enable_rolling_upgrade to no for a legacy upgrade, with a stop"
+    if one and settings["glance_upgrade_handover_single_host"]:
+        drains = api[0]["drains"]
+        if not drains:
+            return []
+        return [
+            f"{api[0]['id']} cannot be handed over, so glance:glance_upgrade_handover_single_host"
+            f" would mean a stop: {drains.rstrip('.')}. Mend that, or set it and {legacy}."
+        ]
+    if facts["store"]["unproved"]:
+        target = f"salt -L {','.join(one['id'] for one in facts['hosts'])}"
+        return [
+            f"A rolling upgrade needs images that all hosts share, but {why}: let the hosts prove"
+            f" it with '{target} glance_sharing.write' and then '{target} glance_sharing.read', or"
+            f" set {legacy}."
+        ]
     return [
-        f"A rolling upgrade needs images that all hosts share, but {facts['store']['why']}: set"
-        " glance:glance_enable_rolling_upgrade to no for a legacy upgrade, with a stop"
+        f"A rolling upgrade needs images that all hosts share, but {why}: set {legacy}"
         + (", or glance:glance_upgrade_handover_single_host to yes." if one else ".")
     ]
 
 
 def _steps_up(facts, parts):
     wanted, present = _wanted(facts), _present(facts)
+    schema = facts["schema"]
+    behind = schema and not schema["error"] and schema["position"] == "behind"
+    if not present and behind and schema["used"]:
+        return [
+            f"Glance does not run on any host, and the schema in {schema['database']} is of an"
+            f" older release than {wanted}: name that one in glance:openstack_release or"
+            " glance:glance_tag, deploy it with 'salt-run state.orchestrate"
+            " glance.orchestrate.deploy', then upgrade."
+        ]
     if not present:
         return [
             "Glance does not run on any host yet: deploy it with 'salt-run state.orchestrate"
@@ -191,8 +244,7 @@ def _schema(facts):
     if schema["position"] == "ahead":
         return [
             f"The schema in {where} is newer ({heads}) than Glance {wanted} knows: name an image of"
-            " that newer release, or roll back with 'salt-run state.orchestrate"
-            " glance.orchestrate.rollback'."
+            " that newer release in glance:openstack_release or glance:glance_tag."
         ]
     if schema["position"] in ("unknown", "empty") and _present(facts):
         return [

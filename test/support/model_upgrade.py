@@ -5,6 +5,7 @@ Every step can be cut at any point of it; what it leaves is what the real one wo
 
 import glance_advisories
 import glance_drain
+import glance_group
 import glance_lock
 import glance_releases
 import glance_upgrade
@@ -15,6 +16,7 @@ PARTS = {
     "glance_releases.first_step": glance_releases.first_step,
     "glance_advisories.of": glance_advisories.of,
     "glance_lock.sentence": glance_lock.sentence,
+    "glance_group.refusals": glance_group.refusals,
     "glance_drain.is_ours": glance_drain.is_ours,
     "glance_drain.at_once": glance_drain.at_once,
     "glance_upgrade_rules.refusals": lambda facts, method: glance_upgrade_rules.refusals(
@@ -57,6 +59,8 @@ class Container:
             "version": VERSIONS[self.release],
             "image_id": self.spec,
             "hash": self.spec,
+            "database": "mysql://db/glance",
+            "runs": self.serves,
             "serves": self.serves,
         }
 
@@ -95,7 +99,8 @@ class World:
             "settings": self.settings,
             "hosts": [self._host(one, wanted) for one in self.ids],
             "schema": self._schema(wanted) if wanted in self.images[self.ids[0]] else None,
-            "store": {"shared": self.shared, "why": "they are on one host"},
+            "store": {"shared": self.shared, "why": "they are on one host", "unproved": False},
+            "outsiders": [],
             "lock": None,
             "again": self.again,
             "image_may_be_new": self.settings["glance_image_pull"] == "always" and not self.again,
@@ -115,18 +120,19 @@ class World:
             "runs_api": True,
             "running": charge.told() if charge else None,
             "others": [
-                {"name": one.name, "release": one.release, "ending": one.name.endswith("_ending")}
+                {"name": one.name, "release": one.release}
                 for one in containers
                 if one is not charge
             ],
             "wanted": {
-                "reference": "glance-api:new",
                 "image_id": wanted if here else None,
                 "release": wanted if here else None,
                 "version": VERSIONS[wanted] if here else None,
                 "hash": wanted if here else None,
             },
             "change": not (tidy and charge.spec == wanted),
+            "settings": {"glance_api_group": self.ids},
+            "drains": None,
             "drained_by": self.drained.get(name),
             "proved": here,
         }
@@ -143,6 +149,7 @@ class World:
             "database": "mysql://db/glance",
             "position": position,
             "heads": [self.stage],
+            "used": True,
             "pending": pending,
             "half_done": {"objects": ["x"], "repairable": True, "remedy": ""}
             if self.half_done and wanted == self.new

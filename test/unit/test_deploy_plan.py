@@ -3,6 +3,7 @@
 import pytest
 
 import glance_deploy
+import glance_group
 import glance_lock
 
 pytestmark = pytest.mark.cluster
@@ -27,7 +28,11 @@ def host(name, change=True, serves=True, **more):
 
 def plan(*hosts, lock=None):
     facts = {"mode": "deploy", "hosts": list(hosts), "lock": lock}
-    return glance_deploy.plan(facts, {"glance_lock.sentence": glance_lock.sentence})
+    parts = {
+        "glance_lock.sentence": glance_lock.sentence,
+        "glance_group.refusals": glance_group.refusals,
+    }
+    return glance_deploy.plan(facts, parts)
 
 
 def phases(made):
@@ -87,7 +92,8 @@ def test_a_host_that_is_down_stops_all_before_anything_is_touched():
     made = plan(host("ctl1"), host("ctl2", answers=False), host("ctl3"))
     assert made["steps"] == []
     assert made["refusals"] == [
-        "ctl2: its minion does not answer: start it, or take ctl2 out of glance:glance_api_group."
+        "ctl2 does not answer: start its salt-minion, or take it out of glance:glance_api_group"
+        " when it is gone for good."
     ]
 
 

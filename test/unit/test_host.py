@@ -33,7 +33,6 @@ RUNNING = {
     "release": "2026.2",
     "version": "33.0.0",
     "image_id": "sha256:1",
-    "restarts": 0,
     "spec": "aaaa",
     "health": "healthy",
     "database": SETTINGS["database_identity"],
@@ -54,7 +53,6 @@ class Host:
             "glance_settings.get": lambda: dict(SETTINGS),
             "glance_progress.tell": lambda *told, **more: None,
             "glance_container.facts": lambda: self.now,
-            "glance_container.is_ending": lambda name: name.endswith("_ending"),
             "glance_container.desired": lambda settings, look=True: (WANT, {}),
             "glance_image.release_of": lambda *_: {
                 "id": "sha256:1",
@@ -129,13 +127,23 @@ def test_a_host_as_it_should_be(host):
     assert found["change"] is False and found["faults"] == []
     assert found["running"]["serves"] is True and found["running"]["hash"] == "aaaa"
     assert found["wanted"] == {
-        "reference": "glance-api:2026.2",
         "image_id": "sha256:1",
         "release": "2026.2",
         "version": "33.0.0",
         "hash": "aaaa",
     }
     assert "secret" not in str(found)
+
+
+def test_one_host_that_is_to_be_handed_over_tells_why_it_would_be_drained(host):
+    host.functions["glance_replace.why_drain"] = lambda *_: "The kernel is too old."
+    host.functions["glance_container.decide"] = lambda *_: {"do": "replace"}
+    assert glance_host.facts(look=True)["drains"] is None
+    single = {**SETTINGS, "glance_upgrade_handover_single_host": True}
+    host.functions["glance_settings.get"] = lambda: single
+    assert glance_host.facts(look=True)["drains"] == "The kernel is too old."
+    host.now["state"] = "stopped"
+    assert glance_host.facts(look=True)["drains"] is None
 
 
 def test_a_host_that_does_not_answer_or_has_left_overs_is_to_be_worked_on(host):

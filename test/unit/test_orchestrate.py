@@ -44,7 +44,7 @@ class Master:
 
     def __init__(self, monkeypatch):
         self.client = Client({"saltutil.running": [], "glance_host.facts": dict(FACTS)})
-        self.accepted, self.pillars = ["ctl1", "ctl2", "web1"], {}
+        self.accepted, self.pillars, self.known = ["ctl1", "ctl2", "web1"], {}, set(GROUP)
         self.other, self.facts, self.held, self.released = None, None, False, []
         self.made = {"refusals": [], "steps": [{"do": "state"}], "nothing": False}
         module = glance_orchestrate
@@ -66,6 +66,7 @@ class Master:
             "__salt__": functions,
             "__opts__": {},
             "_candidates": lambda accepted: accepted,
+            "_with_pillar": lambda: self.known,
             "_pillar": lambda minion: self.pillars.get(minion, {}),
             "POLL": 0,
         }.items():
@@ -276,6 +277,19 @@ def test_contraction_is_confirmed_or_refused_in_a_sentence(master):
     assert glance_orchestrate.confirm("upgrade", group=GROUP) == {"Error": master.refusal}
     with_error = glance_orchestrate.confirm("upgrade", group=["ctl9"])
     assert "has not accepted ctl9" in with_error["Error"]
+
+
+def test_what_runs_outside_the_group_is_asked_of_minions_with_a_glance_pillar(master):
+    master.known = {*GROUP, "old1", "old2", "old3", "old4"}
+    runs = {"state": "running", "release": "2026.1", "database": "mysql://db/glance"}
+    answers = {"old1": runs, "old2": {"state": "absent"}, "old4": "'glance_container.facts' is"}
+    master.client.answers["glance_container.facts"] = answers.get
+    master.client.silent = {"old3"}
+    glance_orchestrate.plan("upgrade", group=GROUP)
+    assert master.client.asked[-1] == ("glance_container.facts", ["old1", "old2", "old3", "old4"])
+    assert master.facts["outsiders"] == [
+        {"id": "old1", "release": "2026.1", "database": "mysql://db/glance"}
+    ]
 
 
 def test_an_error_of_the_world_is_a_refusal(master):

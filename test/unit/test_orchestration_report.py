@@ -131,12 +131,15 @@ def test_the_outage_of_a_legacy_upgrade_is_told_in_seconds_also_over_midnight():
     steps = [step("stop", *GROUP, outage="begins"), step("sync", "ctl1")]
     steps.append(step("start", *GROUP, outage="ends"))
     results = {
-        steps[0]["id"]: result(start=86390.0, seconds=5),
+        steps[0]["id"]: result(start=86390.0, seconds=5, ctl1=[state(True, "Stopped.", True)]),
         steps[1]["id"]: result(start=86395.0, seconds=10),
         steps[2]["id"]: result(start=5.0, seconds=7),
     }
     report = make(results, steps, "upgrade")
     assert "The API was down for 22.0 s at most." in report["lines"]
+    results[steps[0]["id"]] = result(start=86390.0, seconds=5)
+    report = make(results, steps, "upgrade")
+    assert "The API was down already when this run began." in report["lines"]
 
 
 LEGACY = [
@@ -149,7 +152,7 @@ LEGACY = [
 
 def test_what_was_stopped_and_started_again_is_as_before():
     results = {
-        LEGACY[0]["id"]: result(start=10.0, seconds=5),
+        LEGACY[0]["id"]: result(start=10.0, seconds=5, ctl1=[state(True, "Stopped.", True)]),
         LEGACY[1]["id"]: result(False, ctl1=[state(False, "The database is away.")]),
         LEGACY[2]["id"]: result(start=20.0, seconds=4),
     }

@@ -264,6 +264,28 @@ def test_several_hosts_with_files_of_their_own_cannot_roll():
     assert refusals(made) == [] and plan(made)["method"] == "legacy"
 
 
+def test_hosts_that_have_not_proved_yet_that_they_share_the_images():
+    made = world()
+    store = {"shared": False, "why": "it is not proved yet that ctl3 can see them"}
+    (only,) = refusals(made, store={**store, "unproved": True})
+    assert "'salt -L ctl1,ctl2,ctl3 glance_sharing.write' and then" in only
+    (only,) = refusals(made, store={**store, "unproved": False})
+    assert "glance_sharing" not in only
+
+
+def test_one_host_that_cannot_be_handed_over_is_refused():
+    made = world(1, glance_upgrade_handover_single_host=True)
+    made.shared = False
+    facts = made.facts()
+    assert glance_upgrade.plan(facts, PARTS)["refusals"] == []
+    facts["hosts"][0]["drains"] = "The kernel is too old."
+    assert glance_upgrade.plan(facts, PARTS)["refusals"] == [
+        "ctl1 cannot be handed over, so glance:glance_upgrade_handover_single_host would mean a"
+        " stop: The kernel is too old. Mend that, or set it and"
+        " glance:glance_enable_rolling_upgrade to no for a legacy upgrade, with a stop."
+    ]
+
+
 def test_one_host_with_files_of_its_own():
     made = world(1)
     made.shared = False
@@ -354,11 +376,75 @@ def test_all_faults_of_all_hosts_are_told_at_once():
     facts["hosts"][0]["faults"] = ["glance:a is wrong.", "glance:b is wrong."]
     facts["hosts"][2]["answers"] = False
     assert glance_upgrade.plan(facts, PARTS)["refusals"] == [
-        "ctl3 does not answer: start its salt-minion, or take it out of glance:glance_api_group"
-        " when it is gone for good.",
         "ctl1: glance:a is wrong.",
         "ctl1: glance:b is wrong.",
+        "ctl3 does not answer: start its salt-minion, or take it out of glance:glance_api_group"
+        " when it is gone for good.",
     ]
+
+
+def test_a_group_that_is_not_that_of_the_pillars():
+    """Else the schema would be contracted under hosts that nobody has asked."""
+    facts = world(2).facts()
+    facts["hosts"][1]["settings"] = {"glance_api_group": ["ctl1", "ctl2", "ctl3"]}
+    (only,) = glance_upgrade.plan(facts, PARTS)["refusals"]
+    assert only.startswith("ctl2: its pillar has glance:glance_api_group ctl1, ctl2, ctl3, and")
+
+
+def outsider(release="2026.1", database="mysql://db/glance"):
+    return [{"id": "old1", "release": release, "database": database}]
+
+
+def test_an_old_api_outside_the_group_is_refused():
+    made, sentence = world(), "old1 is not in glance:glance_api_group, but Glance 2026.1 on it uses"
+    (only,) = refusals(made, outsiders=outsider())
+    assert only.startswith(sentence)
+    assert refusals(made, outsiders=outsider(release="2026.2")) == []
+    assert refusals(made, outsiders=outsider(database="mysql://db/other")) == []
+    made.mode = "rollback"
+    assert refusals(made, outsiders=outsider()) == []
+
+
+def test_nothing_is_contracted_under_an_old_api_outside_the_group():
+    facts = world(old="2026.2").facts()
+    refusal = glance_upgrade.contract_refusal
+    assert refusal(facts) is None
+    assert refusal({**facts, "outsiders": outsider(database="mysql://db/other")}) is None
+    assert refusal({**facts, "outsiders": outsider("2026.2")}) is None
+    assert refusal({**facts, "outsiders": outsider()}) == (
+        "Glance 2026.1 on old1, outside the group, uses the database."
+    )
+
+
+def test_the_first_host_must_run_the_api():
+    """It works on the database for all, and images are verified through it."""
+    facts = world().facts()
+    facts["hosts"][0]["runs_api"] = False
+    (only,) = glance_upgrade.plan(facts, PARTS)["refusals"]
+    assert only.startswith("ctl1, the first host of glance:glance_api_group, runs no API")
+
+
+def test_what_a_legacy_upgrade_has_stopped_can_be_started_while_a_host_is_down():
+    made = world(glance_enable_rolling_upgrade=False)
+    facts = made.facts()
+    facts["hosts"][2] = {**glance_host.unknown(), "id": "ctl3", "answers": False}
+    assert len(glance_upgrade.plan(facts, PARTS)["refusals"]) == 1
+    for host in facts["hosts"][:2]:
+        host["running"].update(runs=False, serves=False)
+    told = glance_upgrade.plan(facts, PARTS)["refusals"]
+    assert told[0].startswith("ctl3 does not answer")
+    assert told[1:] == [
+        "Glance is stopped on ctl1, ctl2: if it is to serve before that is mended, start it as it"
+        " was with 'salt -L ctl1,ctl2 state.apply glance.upgrade.start_old'."
+    ]
+
+
+def test_a_new_host_comes_first_so_that_nobody_waits_for_it():
+    made = world(strategy="drain", schema=False)
+    made.hosts["ctl3"] = []
+    hosts = [one[1:] for one in phases(made) if one[0] == "host"]
+    assert hosts == [("ctl3",), ("ctl1",), ("ctl2",)]
+    assert ("backup", "ctl1") in phases(made)
 
 
 @pytest.mark.parametrize("mode", ["upgrade", "rollback"])
@@ -387,10 +473,15 @@ def test_a_host_that_does_not_serve_comes_first():
 
 
 def test_a_group_without_glance_is_deployed_first():
-    made = world()
+    made = world(schema=False)
     made.hosts = {one: [] for one in made.ids}
     (only,) = refusals(made)
-    assert "glance.orchestrate.deploy" in only
+    assert only.startswith("Glance does not run on any host yet: deploy it with")
+    schema = made.facts()["schema"]
+    (only,) = refusals(made, schema={**schema, "position": "behind"})
+    assert "is of an older release than 2026.2: name that one in" in only
+    (only,) = refusals(made, schema={**schema, "position": "behind", "used": False})
+    assert only.startswith("Glance does not run on any host yet: deploy it with")
 
 
 @pytest.mark.parametrize("where", ["beside", "in charge", "silent"])
@@ -404,7 +495,7 @@ def test_contract_is_refused_while_anything_old_is_left(where):
         facts["hosts"][1]["answers"] = False
     elif where == "beside":
         facts["hosts"][1]["others"] = [
-            {"name": "glance_api_old", "release": "2026.1", "ending": False}
+            {"name": "glance_api_old", "release": "2026.1"}
         ]
     else:
         facts["hosts"][1]["running"]["release"] = "2026.1"
