@@ -103,7 +103,10 @@ def make(settings, want):
         )
         answer = __salt__["glance_oneshot.answer"](result, "back up the database")
         if answer.get("error"):
-            raise CommandExecutionError(f"{answer['error'].rstrip('.')}: there is no backup.")
+            raise CommandExecutionError(
+                f"{answer['error'].rstrip('.')}: there is no backup in {folder}"
+                " (glance:glance_backup_dir)."
+            )
         path = _take_over(os.path.join(inside, answer["file"]), folder)
     except OSError as err:
         raise CommandExecutionError(

@@ -28,7 +28,10 @@ def main(url):
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     name = f"glance-{stamp}-{'+'.join(heads) or 'empty'}.{kind}"
     path = os.path.join(FOLDER, name)
-    counted = (_sqlite if kind == "sqlite" else _mysql)(parsed, path)
+    try:
+        counted = (_sqlite if kind == "sqlite" else _mysql)(parsed, path)
+    except OSError as err:  # those of the database are of another kind
+        raise schema.Refused(f"The backup cannot be written: {err.strerror}") from err
     return {"file": name, "heads": heads, **counted}
 
 

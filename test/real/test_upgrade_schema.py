@@ -1,6 +1,7 @@
 """The phases of a schema on a real MariaDB, from 2023.2 to 2024.1: the last step with real work."""
 
 import os
+import subprocess
 
 import pytest
 
@@ -148,3 +149,18 @@ def test_a_backup_brings_everything_back(behind, mariadb, backups):
         _restore(mariadb, file.read())
     assert _dump(mariadb) == kept
     assert behind.get("/v2/images?limit=1")[0] == 200
+
+
+@pytest.mark.soak
+def test_a_full_disk_for_backups_is_named(behind, backups):
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", backups], check=True)
+    try:
+        saved = phase(behind, "backup")
+        left = os.listdir(backups)
+    finally:
+        subprocess.run(["umount", backups], check=True)
+    assert saved["result"] is False and left == []
+    assert saved["comment"] == (
+        "The backup cannot be written: No space left on device: there is no backup in"
+        f" {backups} (glance:glance_backup_dir)."
+    )

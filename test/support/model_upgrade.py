@@ -89,6 +89,7 @@ class World:
         self.contracted_by = None
         self.cut = lambda: None
         self.legacy_stop = self.again = False
+        self.leaving = set()  # hosts that may not run the API any more
 
     # what can be seen
 
@@ -117,7 +118,7 @@ class World:
             "id": name,
             "answers": True,
             "faults": [],
-            "runs_api": True,
+            "runs_api": name not in self.leaving,
             "running": charge.told() if charge else None,
             "others": [
                 {"name": one.name, "release": one.release}
@@ -160,7 +161,11 @@ class World:
 
     def out(self):
         """Hosts that do not serve now."""
-        return [one for one in self.ids if not any(c.serves for c in self.hosts[one])]
+        return [
+            one
+            for one in self.ids
+            if one not in self.leaving and not any(c.serves for c in self.hosts[one])
+        ]
 
     # what is done
 
@@ -270,6 +275,10 @@ class World:
 
     def _hand_over(self, name, wanted):
         present = self.hosts[name]
+        if name in self.leaving:
+            self.cut()
+            self.hosts[name] = []
+            return
         newcomer = next((one for one in present if one.spec == wanted), None)
         if newcomer is None:
             newcomer = Container(f"glance_api_{wanted}", wanted, wanted, serves=False)

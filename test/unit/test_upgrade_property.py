@@ -66,12 +66,20 @@ def random_world(generator):
     elif odds < 0.4:
         # Its engine was killed, and does not start again what it finds.
         world.hosts[generator.choice(world.ids)][0].serves = False
+    elif odds < 0.6 and count > 1:
+        # New in the group.
+        world.hosts[generator.choice(world.ids)] = []
+    elif odds < 0.7 and count > 1:
+        world.leaving = {generator.choice(world.ids[1:])}
     allowed = int(limit[:-1]) * count // 100 if isinstance(limit, str) else limit
     return world, max(1, allowed)
 
 
 def is_whole(world, release):
-    for containers in world.hosts.values():
+    for host, containers in world.hosts.items():
+        if host in world.leaving:
+            assert containers == []
+            continue
         (only,) = containers
         assert (only.name, only.release, only.serves) == ("glance_api", release, True)
 
