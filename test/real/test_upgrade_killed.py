@@ -41,6 +41,13 @@ POINTS = [
     "glance/ctl1/contract",
     "glance/ctl1/metadefs",
 ]
+# Of a legacy upgrade: while a host is stopped, the schema changed, a host started.
+LEGACY = [
+    ("glance/ctl2/transfers-ended", "orchestration"),
+    ("glance/ctl1/sync", "orchestration engine"),
+    ("glance/ctl1/sync", "minion"),
+    ("glance/ctl3/replacement", "orchestration"),
+]
 INSTANTS = 10  # random ones
 SPAN = 60  # seconds of an upgrade in which they lie
 
@@ -55,6 +62,17 @@ def test_kill_at_every_step(cluster, point, victim):
     wait_for(lambda: cluster.ask("GET", "/v2/images?limit=1")[0] == 200, 60, "an answer")
     finishes(cluster)
     assert heads(cluster) == NEW_HEADS
+
+
+@pytest.mark.parametrize(("point", "victim"), LEGACY)
+def test_a_legacy_upgrade_is_killed(cluster, point, victim):
+    on_the_old_release(cluster, rolling="no", fresh_schema=True)
+    job = start(cluster)
+    cluster.master.event(point, seconds=LONG)
+    kill(cluster, job, *victim.split(), host=point.split("/")[1])
+    finishes(cluster)
+    assert heads(cluster) == NEW_HEADS
+    assert cluster.ask("GET", "/v2/images?limit=1")[0] == 200
 
 
 @pytest.mark.parametrize("seed", range(INSTANTS))
