@@ -32,8 +32,8 @@ BUSY = 1800  # seconds that the work of an earlier run may take to end
 POLL = 2  # seconds between two questions
 WORK = ("state.", "glance_host.")
 # Seconds after which a lock of another machine expires: for each host, and for the group, which is
-# waited for, has its database backed up and goes through three phases of the schema.
-HOST_TIME, GROUP_TIME = 1800, BUSY + 3600 + 3 * 1800
+# waited for twice, has its database backed up and goes through three phases of the schema.
+HOST_TIME, GROUP_TIME = 1800, 2 * BUSY + 3600 + 3 * 1800
 
 
 def __virtual__():
@@ -75,7 +75,7 @@ def plan(mode, group=None, test=False, saltenv="base", again=False):
             if other:
                 raise CommandExecutionError(__salt__["glance_lock.sentence"](other))
             began = not again
-        facts = _gather(mode, hosts, test, saltenv, again)
+        facts = _gather(mode, hosts, test, saltenv, again, wait=0 if test else BUSY)
         made = __salt__[f"{PLANNER[mode]}.plan"](facts)
         made["look"] = {
             "seconds": round(time.monotonic() - start, 1),
@@ -102,7 +102,7 @@ def confirm(mode, group=None, saltenv="base"):
     orchestration.
     """
     try:
-        facts = _gather(mode, _group(group), True, saltenv, look=False)
+        facts = _gather(mode, _group(group), True, saltenv, look=False, wait=BUSY)
         problem = __salt__["glance_upgrade.contract_refusal"](facts)
     except (CommandExecutionError, SaltInvocationError, SaltClientError) as err:
         problem = str(err)
@@ -188,14 +188,17 @@ def _names(group):
 # --------------------------------------------------------------------------- what they run
 
 
-def _gather(mode, hosts, test, saltenv, again=False, look=True):
-    """What all hosts say; without ``look`` nobody takes over new modules or asks the database."""
+def _gather(mode, hosts, test, saltenv, again=False, look=True, wait=0):
+    """
+    What all hosts say; without ``look`` nobody takes over new modules or asks the database.
+    ``wait`` are the seconds that other work on them may take to end.
+    """
     deploy = mode == "deploy"
     kwarg = {"saltenv": saltenv, "changes": deploy, "look": not deploy}
     if look and not deploy:
         kwarg.update(schema=hosts[0], prove=True)
     with salt.client.get_local_client(mopts=dict(__opts__)) as client:
-        alive = _wait_for_work(client, hosts, test)
+        alive = _wait_for_work(client, hosts, wait)
         if look:
             _refresh(client, alive, saltenv)
         told = _ask(client, alive, "glance_host.facts", kwarg=kwarg)
@@ -262,9 +265,12 @@ def _host(name, answers, told):
     return {"id": name, **__salt__["glance_host.unknown"](), "answers": answers, "faults": faults}
 
 
-def _wait_for_work(client, hosts, test):
-    """Hosts that answer; not before what a killed run has left at work on them has ended."""
-    deadline = time.monotonic() + (0 if test else BUSY)
+def _wait_for_work(client, hosts, seconds):
+    """
+    Hosts that answer; not before what works on them has ended, be it a killed run's or somebody
+    else's.
+    """
+    deadline = time.monotonic() + seconds
     while True:
         told = _ask(client, hosts, "saltutil.running", timeout=ANSWER)
         busy = {

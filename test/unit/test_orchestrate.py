@@ -292,6 +292,18 @@ def test_what_runs_outside_the_group_is_asked_of_minions_with_a_glance_pillar(ma
     ]
 
 
+def test_whoever_works_on_a_host_right_before_contraction_is_waited_for(master, monkeypatch):
+    """Such as a highstate that the minion's own schedule has begun."""
+    jobs = [[{"fun": "state.highstate", "jid": "7"}], []]
+    master.client.answers["saltutil.running"] = lambda host: jobs.pop(0) if host == "ctl1" else []
+    assert glance_orchestrate.confirm("upgrade", group=GROUP) == {"confirmed": True}
+    assert jobs == []
+    monkeypatch.setattr(glance_orchestrate, "BUSY", 0)
+    jobs += [[{"fun": "state.highstate", "jid": "7"}]]
+    refused = glance_orchestrate.confirm("upgrade", group=GROUP)["Error"]
+    assert refused.startswith("Salt still works on ctl1 (state.highstate, job 7): wait until")
+
+
 def test_an_error_of_the_world_is_a_refusal(master):
     def broken(facts):
         raise CommandExecutionError("The world is not there.")
