@@ -143,6 +143,16 @@ def test_a_step_reaches_its_hosts_and_no_other(compiled):
     assert low["ctl1 runs"]["sls"] == ["glance"] and low["ctl1 runs"]["queue"] is True
 
 
+def test_no_configuration_of_a_daemon_ends_a_run_early_or_makes_a_step_dry(compiled):
+    """What is for failures, and the report, come in spite of ``failhard`` of the master."""
+    for test in (False, True):
+        low = by_id(compiled({"steps": STEPS}, "upgrade", test=test)[0])
+        report = low.pop("The upgrade is reported")
+        assert report["order"] > max(one["order"] for one in low.values())
+        assert {one["failhard"] for one in low.values()} == {False}
+        assert low["ctl1 runs"]["test"] is test, "whatever the minion's own configuration says"
+
+
 def test_a_refusal_leaves_nothing_but_its_sentences(compiled):
     low, _ = compiled({"refusals": ['ctl1: no: "never".', "ctl2: # no"], "steps": []})
     (state,) = low
