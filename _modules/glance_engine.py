@@ -31,7 +31,7 @@ LOG_END = 256 * 1024  # bytes of a log file that are looked at for its last word
 # A line of uWSGI or eventlet about one request.
 _REQUEST = re.compile(r"^\[pid: \d+\||INFO eventlet\.wsgi\.server ")
 
-# Seconds the engine may take to answer one call (Kolla: docker_client_timeout).
+# Seconds the engine may take to answer one call; a pull has its own (docker_client_timeout).
 CLIENT_TIMEOUT = 120
 COMMAND_TIMEOUT = 60  # seconds that a command in a running container may take
 KILLED = 137  # exit code of a process that was killed
