@@ -3,7 +3,6 @@ The glance-api image on this host: is it here, what is in it, and pulling it.
 """
 
 import json
-import time
 
 from salt.exceptions import CommandExecutionError
 
@@ -45,14 +44,17 @@ def pull(settings):
 
     settings
         Result of ``glance_settings.get``.
+
+    Returns what ``glance_engine.image`` tells of it. Raises CommandExecutionError when it cannot be
+    pulled.
     """
     user = settings["docker_registry_username"]
     login = {"username": user, "password": settings["docker_registry_password"]} if user else None
-    reference, began = settings["glance_api_image_full"], time.monotonic()
-    __salt__["glance_progress.tell"]("pull", "begins", text=reference)
-    image = __salt__["glance_engine.pull"](reference, settings["docker_client_timeout"], login)
-    __salt__["glance_progress.tell"]("pull", "ends", round(time.monotonic() - began, 1), reference)
-    return image
+    reference, patience = settings["glance_api_image_full"], settings["docker_client_timeout"]
+    pull_it = __salt__["glance_engine.pull"]
+    return __salt__["glance_progress.told"](
+        "pull", pull_it, reference, patience, login, text=reference
+    )
 
 
 def release_of(reference, look_inside=True):

@@ -10,6 +10,8 @@ Follow them on the master with ``salt-run state.event 'glance/*'``. The tag is
 import logging
 import time
 
+from salt.exceptions import CommandExecutionError, SaltInvocationError
+
 log = logging.getLogger(__name__)
 
 __virtualname__ = "glance_progress"
@@ -48,6 +50,37 @@ def tell(phase, state, seconds=None, text=""):
         __context__[_SILENT] = time.monotonic() + PAUSE
         return None
     return tag
+
+
+def told(phase, work, *arguments, text="", fault=None):
+    """
+    Call a function and tell that it begins, and that it ends or has failed.
+
+    phase
+        As for :py:func:`tell`.
+    work
+        The function.
+    arguments
+        What it is given.
+    text
+        One sentence more where it begins and ends; no secrets.
+    fault
+        For work that fails without raising: function of its result that returns why it is none,
+        empty when it is good.
+
+    Returns what the function returns, and raises what it raises.
+    """
+    began = time.monotonic()
+    tell(phase, "begins", text=text)
+    try:
+        result = work(*arguments)
+    except (CommandExecutionError, SaltInvocationError) as err:
+        tell(phase, "failed", round(time.monotonic() - began, 1), str(err))
+        raise
+    why = fault(result) if fault else ""
+    took = round(time.monotonic() - began, 1)
+    tell(phase, "failed" if why else "ends", took, why or text)
+    return result
 
 
 def _connected():

@@ -39,18 +39,20 @@ def run(settings, want):
     proved = {spec: at for spec, at in known if 0 <= time.time() - at < HOLDS}
     if want["hash"] in proved:
         return 0.0
-    __salt__["glance_progress.tell"]("proof", "begins")
+    seconds = __salt__["glance_progress.told"]("proof", _prove, settings, want)
+    __salt__["glance_memory.keep"](FILE, {**proved, want["hash"]: time.time()})
+    return seconds
+
+
+def _prove(settings, want):
     files = __salt__["glance_configuration.proof_files"](
         settings, want["labels"]["glance.release"], __salt__["glance_oneshot.script"]("prove.py")
     )
     result = __salt__["glance_oneshot.run"]("proof", settings, want, files, TIMEOUT)
     verdict = __salt__["glance_oneshot.answer"](result, "prove the configuration")
     if not verdict["ok"]:
-        __salt__["glance_progress.tell"]("proof", "failed", result["seconds"])
         raise CommandExecutionError(
             "The image does not accept the configuration, so the service was not touched:\n"
             + "\n".join(verdict["findings"])
         )
-    __salt__["glance_progress.tell"]("proof", "ends", result["seconds"])
-    __salt__["glance_memory.keep"](FILE, {**proved, want["hash"]: time.time()})
     return result["seconds"]

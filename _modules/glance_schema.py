@@ -381,10 +381,14 @@ def _lacks_metadefs(found, fresh):
 def _work(settings, want, commands):
     """Run commands of Glance that change the database."""
     order = {"commands": commands, "patience": LOCK_PATIENCE}
-    __salt__["glance_progress.tell"]("schema", "begins")
-    result = _alone(settings, want, "schema_bootstrap", order)
-    __salt__["glance_progress.tell"]("schema", "ends", result["seconds"])
-    return result
+    return __salt__["glance_progress.told"](
+        "schema", _alone, settings, want, "schema_bootstrap", order, fault=_failed
+    )
+
+
+def _failed(result):
+    """Why a run of commands is none, empty when it is."""
+    return f"It ended with code {result['rc']}." if result["rc"] else ""
 
 
 def _alone(settings, want, name, order=None):

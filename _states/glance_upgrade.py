@@ -5,8 +5,6 @@ With ``test=True`` they look at the database in a one-shot container, which chan
 tell the truth.
 """
 
-import time
-
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 __virtualname__ = "glance_upgrade"
@@ -49,7 +47,8 @@ def backed_up(name):
             ret["changes"] = {settings["glance_backup_dir"]: {"old": None, "new": "a backup"}}
             ret["comment"] = "The database would have been backed up."
         else:
-            made = _told("backup", __salt__["glance_backup.make"], settings, want)
+            make = __salt__["glance_backup.make"]
+            made = __salt__["glance_progress.told"]("backup", make, settings, want)
             size = f"{made['tables']} tables, {made['rows']} rows, {made['bytes']} bytes"
             ret["changes"] = {made["path"]: {"old": None, "new": size}}
             ret["changes"].update({one: {"old": "kept", "new": None} for one in made["removed"]})
@@ -122,7 +121,8 @@ def metadefs_loaded(name):
             verb, took = "would have been loaded", ""
             ret["result"] = None if missing else True
         else:
-            made = _told("metadefs", __salt__["glance_schema.load_metadefs"], settings, want)
+            load = __salt__["glance_schema.load_metadefs"]
+            made = __salt__["glance_progress.told"]("metadefs", load, settings, want)
             missing, verb = made["loaded"], "were loaded"
             took = f" It took {made['seconds']} seconds."
         ret["changes"] = {one: {"old": None, "new": "loaded"} for one in missing}
@@ -170,7 +170,8 @@ def _phase(name, step):
             return _unknown(ret, database, done)
         if __opts__["test"]:
             return _foreseen(ret, step, database, __salt__["glance_schema.look"](settings, want))
-        made = _told(step, __salt__["glance_schema_phases.change"], settings, want, step)
+        change = __salt__["glance_schema_phases.change"]
+        made = __salt__["glance_progress.told"](step, change, settings, want, step)
         before, after = ", ".join(made["before"]), ", ".join(made["after"])
         ret["comment"] = f"The schema in {database} is {done} already ({after})."
         sentence = sentence.format(database)
@@ -219,16 +220,3 @@ def _unknown(ret, what, done):
         "changes": {what: {"old": "not known before the image is here", "new": done}},
         "comment": f"Whether anything is to be {done} is known when the image is here.",
     }
-
-
-def _told(step, function, *arguments):
-    """Call a function and tell the master when it begins and how it ends."""
-    tell, began = __salt__["glance_progress.tell"], time.monotonic()
-    tell(step, "begins")
-    try:
-        result = function(*arguments)
-    except CommandExecutionError as err:
-        tell(step, "failed", text=str(err))
-        raise
-    tell(step, "ends", seconds=round(time.monotonic() - began, 1))
-    return result

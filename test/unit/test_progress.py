@@ -1,6 +1,7 @@
 """Events about the work on a host: sent where somebody listens, and never waited for."""
 
 import pytest
+from salt.exceptions import CommandExecutionError
 
 import glance_progress
 
@@ -29,6 +30,33 @@ def test_tag_and_data(host):
     assert tag == "glance/ctl1/newcomer-healthy"
     data = {"phase": "newcomer healthy", "state": "ends", "seconds": 9.1, "text": "It answers."}
     assert host.sent == [(tag, data)]
+
+
+def test_what_is_followed_begins_and_ends(host):
+    assert glance_progress.told("pull", lambda *given: given, 1, 2, text="an image") == (1, 2)
+    told = [(data["state"], data["text"]) for _, data in host.sent]
+    assert told == [("begins", "an image"), ("ends", "an image")]
+    seconds = [data["seconds"] for _, data in host.sent]
+    assert seconds[0] is None and seconds[1] >= 0
+
+
+def test_what_fails_never_only_begins(host):
+    def broken():
+        raise CommandExecutionError("No registry.")
+
+    with pytest.raises(CommandExecutionError, match="No registry"):
+        glance_progress.told("pull", broken)
+    told = [(data["state"], data["text"]) for _, data in host.sent]
+    assert told == [("begins", ""), ("failed", "No registry.")]
+    assert host.sent[1][1]["seconds"] >= 0
+
+
+@pytest.mark.parametrize(("code", "state"), [(0, "ends"), (1, "failed")])
+def test_work_that_fails_without_raising(host, code, state):
+    made = glance_progress.told("schema", lambda: code, fault=lambda rc: "Code 1." if rc else "")
+    assert made == code
+    assert [data["state"] for _, data in host.sent] == ["begins", state]
+    assert host.sent[1][1]["text"] == ("Code 1." if code else "")
 
 
 @pytest.mark.parametrize(

@@ -58,10 +58,19 @@ class Asked:
                     "removed": ["old"],
                 },
             ),
-            "glance_progress.tell": lambda *words, **_: self.told.append(words),
+            "glance_progress.told": self._follow,
             **more,
         }
         self.state = state_module("glance_upgrade", functions, test)
+
+    def _follow(self, step, work, *arguments):
+        try:
+            result = work(*arguments)
+        except CommandExecutionError:
+            self.told.append((step, "failed"))
+            raise
+        self.told.append((step, "ends"))
+        return result
 
     def _note(self, what, result):
         def do(*arguments):
@@ -84,7 +93,7 @@ def test_a_phase_tells_the_heads_and_what_was_repaired():
         " took 2.5 seconds."
     )
     assert asked.done == ["change"]
-    assert asked.told == [("expand", "begins"), ("expand", "ends")]
+    assert asked.told == [("expand", "ends")]
 
 
 @pytest.mark.parametrize("name", ["expanded", "migrated", "contracted", "metadefs_loaded",
@@ -127,7 +136,7 @@ def test_a_failed_phase_says_why_and_reports_no_change():
     asked = Asked(**{"glance_schema_phases.change": fail})
     ret = asked.state.migrated("It")
     assert (ret["result"], ret["changes"], ret["comment"]) == (False, {}, "The database is away.")
-    assert asked.told == [("migrate", "begins"), ("migrate", "failed")]
+    assert asked.told == [("migrate", "failed")]
 
 
 def test_a_backup_tells_what_was_made_and_removed():
@@ -152,7 +161,7 @@ def test_metadefs_tell_what_was_loaded():
     assert ret["comment"] == (
         "2 namespaces of metadata definitions were loaded. It took 1.5 seconds."
     )
-    assert asked.done == ["load"] and asked.told == [("metadefs", "begins"), ("metadefs", "ends")]
+    assert asked.done == ["load"] and asked.told == [("metadefs", "ends")]
     nothing = {"glance_schema.load_metadefs": lambda *_: {"loaded": [], "seconds": 1.0}}
     ret = Asked(**nothing).state.metadefs_loaded("It")
     assert ret["result"] is True and ret["changes"] == {}
