@@ -161,7 +161,7 @@ def reload(settings):
         words = " ".join(done["stdout"].split())[-300:] or "no output"
         raise CommandExecutionError(
             f"HAProxy was not reloaded: '{command}' (glance:glance_haproxy_reload) ended with"
-            f" {done['retcode']}: {words}"
+            f" {done['retcode']} and said '{words}': put that right and apply again."
         )
     return command
 

@@ -90,7 +90,7 @@ def _change(settings, old, new, mark):
         for path, text in old.items():
             write(path, text)
         write(mark, None)
-        raise CommandExecutionError(f"{err} Its files are as before.") from err
+        raise CommandExecutionError(f"{str(err).rstrip('.')}; its files are as before.") from err
     write(mark, None)
     if command:
         return f"HAProxy's part was changed, and '{command}' made HAProxy read it."

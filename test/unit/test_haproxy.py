@@ -331,8 +331,8 @@ def test_a_failed_reload_leaves_the_files_as_they_were(host):
     failed = host(glance_haproxy_reload="kick", haproxy_glance_api_client_timeout="1h")
     assert failed["result"] is False and not failed["changes"]
     assert failed["comment"] == (
-        "HAProxy was not reloaded: 'kick' (glance:glance_haproxy_reload) ended with 1: cannot bind"
-        " Its files are as before."
+        "HAProxy was not reloaded: 'kick' (glance:glance_haproxy_reload) ended with 1 and said"
+        " 'cannot bind': put that right and apply again; its files are as before."
     )
     assert host.file.read_text() == before
     assert sorted(path.name for path in host.file.parent.iterdir()) == ["glance-api.cfg"]
