@@ -57,6 +57,14 @@ def test_a_dry_run_asks_nothing(api, loaders):
     assert api.requests == []
 
 
+def test_a_host_without_an_api_says_why(api, loaders):
+    loaders.pillar({"glance": {"enable_glance": "no"}})
+    told = loaders.states["glance_api.stores_work"](NAME)
+    assert (told["result"], told["changes"]) == (True, {})
+    assert told["comment"] == "Glance is switched off (glance:enable_glance)."
+    assert api.requests == []
+
+
 def test_what_has_failed_is_asked_again_and_what_has_worked_is_not(api, loaders):
     def result():
         return loaders.states["glance_api.stores_work"](NAME)["result"]
