@@ -187,7 +187,8 @@ def drain(settings=None, by=""):
     """
     Make the health check answer 503, so that a load balancer takes this node out of rotation.
 
-    Requests are still served. ``resume`` ends it, and so does the next container.
+    Requests are still served. ``resume`` ends it, and so does the next container. A drain that is
+    there already keeps its word.
 
     settings
         Settings of ``glance_settings.get``, by which the container in charge is reached; read
@@ -204,8 +205,8 @@ def drain(settings=None, by=""):
         salt '*' glance_api.drain
     """
     settings = _settings(settings)
-    keep = f"test -e {DRAIN_FILE} || echo {by} >{DRAIN_FILE}"
-    _in_container(["sh", "-c", keep] if by else ["touch", DRAIN_FILE])
+    keep = 'test -e "$0" || printf "%s\\n" "$1" >"$0"'
+    _in_container(["sh", "-c", keep, DRAIN_FILE, by] if by else ["touch", DRAIN_FILE])
     if probe_once(settings, probe=False)["ok"]:
         resume()
         raise CommandExecutionError(

@@ -1,6 +1,7 @@
 """The running API: deep check, answers, background work, draining and the operator's screen."""
 
 import os
+import subprocess
 import time
 import uuid
 
@@ -359,6 +360,22 @@ def test_drain_and_resume(minion):
     assert glance_api.resume() is True
     assert glance_api.drained() is False
     assert glance_api.probe_once(probe=False)["ok"]
+
+
+def test_a_drain_that_is_there_keeps_its_word(minion, monkeypatch, tmp_path):
+    """The word is one, whatever a shell would make of it."""
+
+    def execute(argv, user):
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        minion.api.faults = {"GET /healthcheck": (503, "DISABLED BY FILE")}
+        return {"rc": done.returncode, "output": done.stdout + done.stderr}
+
+    mark = tmp_path / "a mark"
+    monkeypatch.setattr(glance_api, "DRAIN_FILE", str(mark))
+    monkeypatch.setitem(glance_api.__salt__, "glance_container.execute", execute)
+    for word in ("$(who) it's; %s", "another", ""):
+        assert glance_api.drain(by=word) is True
+        assert mark.read_text() == "$(who) it's; %s\n"
 
 
 def test_a_health_check_that_cannot_be_drained(minion):
