@@ -257,7 +257,9 @@ def data_absent(name):
     Make sure that the images, and a trial's database, are gone. Needs to be asked for twice.
 
     Removes the volume only when ``glance:glance_remove_data`` is yes *and* the run names the
-    volume: ``pillar='{glance: {confirm: VOLUME}}'``. Without the first it does nothing.
+    volume: ``pillar='{glance: {confirm: VOLUME}}'``. Without the first it does nothing. Where
+    ``glance:glance_cache_remove_data`` is yes, the copies of the cache are left to
+    ``glance_cache.absent``.
 
     name
         What the state is called in the output.
@@ -268,17 +270,19 @@ def data_absent(name):
         if not settings["glance_remove_data"]:
             return ret
         data = settings["glance_file_datadir_volume"]
-        if settings["confirm"] != data:
-            raise CommandExecutionError(
-                f"glance:glance_remove_data is yes, which deletes every image in {data}: confirm"
-                f' it on the command line with pillar=\'{{"glance": {{"confirm": "{data}"}}}}\'.'
-            )
         if data.startswith("/"):
             raise CommandExecutionError(
                 f"The images lie in the folder {data}, which this formula does not delete: remove"
                 " it by hand and set glance:glance_remove_data to no."
             )
-        ours = (data, "glance_work", settings["glance_cache_volume"])
+        if settings["confirm"] != data:
+            raise CommandExecutionError(
+                f"glance:glance_remove_data is yes, which deletes every image in {data}: confirm"
+                f' it on the command line with pillar=\'{{"glance": {{"confirm": "{data}"}}}}\'.'
+            )
+        ours = [data, "glance_work"]
+        if not settings["glance_cache_remove_data"]:
+            ours.append(settings["glance_cache_volume"])
         volumes = [
             one
             for one in ours

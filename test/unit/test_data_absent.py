@@ -38,6 +38,8 @@ def remove():
             {"enable_glance_image_cache": "yes", "glance_cache_volume": "/srv/copies"},
             ["glance", "glance_work"],
         ),
+        # The copies are the business of another state then, which would announce them once more.
+        ({"glance_cache_remove_data": "yes"}, ["glance", "glance_work"]),
     ],
 )
 def test_every_volume_of_the_formula_is_removed(remove, keys, volumes):
@@ -52,3 +54,10 @@ def test_every_volume_of_the_formula_is_removed(remove, keys, volumes):
 def test_another_name_on_the_command_line_removes_nothing(remove):
     answer, gone = remove(confirm="other")
     assert (answer["result"], gone) == (False, [])
+
+
+@pytest.mark.parametrize("confirm", ["", "/srv/images"])
+def test_a_folder_that_is_not_deleted_is_not_to_be_confirmed(remove, confirm):
+    answer, gone = remove(glance_file_datadir_volume="/srv/images", confirm=confirm)
+    assert (answer["result"], gone) == (False, [])
+    assert "/srv/images, which this formula does not delete" in answer["comment"]

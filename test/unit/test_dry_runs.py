@@ -38,6 +38,7 @@ SETTINGS = {
     "schema_host": "ctl1",
     "minion_id": "ctl1",
     "glance_remove_data": True,
+    "glance_cache_remove_data": False,
     "glance_cache_volume": "glance_cache",
     "glance_file_datadir_volume": "glance",
     "confirm": "glance",
