@@ -89,7 +89,7 @@ def image(reference):
     reference
         Name with tag or digest, or an image id.
 
-    Returns ``{"id", "labels", "user"}``.
+    Returns ``{"id"}``.
 
     CLI Example:
 
@@ -106,8 +106,7 @@ def image(reference):
             attrs = _client().api.inspect_image(reference)
         except docker.errors.ImageNotFound:
             return None
-    config = attrs.get("Config") or {}
-    return {"id": attrs["Id"], "labels": config.get("Labels") or {}, "user": config.get("User")}
+    return {"id": attrs["Id"]}
 
 
 def pull(reference, timeout, login=None):
@@ -255,7 +254,6 @@ def create(name, spec, labels, restart_policy="no"):
         _client().containers.create(
             name=name, labels=labels, restart_policy={"Name": restart_policy}, **arguments
         )
-    return inspect(name)
 
 
 def start(name):
@@ -267,7 +265,6 @@ def start(name):
     """
     with _sentences(f"start the container {name}"):
         _client().api.start(name)
-    return inspect(name)
 
 
 def stop(name, timeout):

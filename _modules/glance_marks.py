@@ -33,17 +33,16 @@ def filesystem(mountinfo, path):
     path
         Absolute path without symbolic links.
 
-    Returns ``{"mount", "type", "source"}``.
+    Returns ``{"mount", "type"}``.
     """
-    best = {"mount": "", "type": "", "source": ""}
+    best = {"mount": "", "type": ""}
     for line in mountinfo.splitlines():
         fields, _, rest = line.partition(" - ")
         mount = _unescaped(fields.split(" ")[4])
         inside = path == mount or path.startswith(mount.rstrip("/") + "/")
         # Of several mounts on one place the last one is seen.
         if inside and len(mount) >= len(best["mount"]):
-            kind, source = rest.split(" ")[:2]
-            best = {"mount": mount, "type": kind, "source": _unescaped(source)}
+            best = {"mount": mount, "type": rest.split(" ")[0]}
     return best
 
 

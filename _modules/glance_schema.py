@@ -37,7 +37,7 @@ def look(settings, want, patience=0):
     patience
         Seconds to look again until somebody else has made the schema.
 
-    Returns ``{"position", "heads_in_database", "heads_of_image", "metadef_namespaces", "waited",
+    Returns ``{"position", "heads_in_database", "images", "files", "metadef_namespaces", "waited",
     "pending", "half_done", ...}``; ``position`` is ``empty``, ``current``, ``uncontracted``,
     ``expanded``, ``behind``, ``ahead`` or ``unknown`` (glance/files/schema.py tells what each is).
     """

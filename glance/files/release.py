@@ -6,8 +6,6 @@ Glance, so that it is fast and works in an image that is broken otherwise.
 
 import glob
 import json
-import os
-import shutil
 import sys
 
 VENV = "/var/lib/kolla/venv"
@@ -19,11 +17,9 @@ def main():
 
     places = glob.glob(VENV + "/lib/python3*/site-packages") + sys.path
     for found in metadata.distributions(name="glance", path=places):
-        search = VENV + "/bin:" + os.environ.get("PATH", "")
-        uwsgi = bool(shutil.which("uwsgi", path=search))
-        print(json.dumps({"glance": found.version, "uwsgi": uwsgi}))
+        print(json.dumps({"glance": found.version}))
         return 0
-    print(json.dumps({"glance": None, "uwsgi": False}))
+    print(json.dumps({"glance": None}))
     return 1
 
 

@@ -3,13 +3,10 @@
 Runs inside a throw-away container with the service's configuration, after kolla_start has put it
 in place.  The last line is JSON:
 
-heads_in_database, heads_of_image, revisions_of_image_count, check (what ``glance-manage db
-check`` would end with: 0 up to date, 3 expand, 4 migrate, 5 contract comes next; 3 also for a
-database that is newer than the image, so the heads are compared), empty (no tables), images,
-metadef_namespaces (rows), files (ids of some images, the newest ones, that lie in Glance's own
-directory), metadefs_missing (namespaces that this image has and the database has not, or not
-completely), pending (phases that are left), half_done (what an expansion that was cut
-has left: see schema_pending.py), position:
+heads_in_database, images, metadef_namespaces (rows), files (ids of some images, the newest ones,
+that lie in Glance's own directory), metadefs_missing (namespaces that this image has and the
+database has not, or not completely), pending (phases that are left), half_done (what an expansion
+that was cut has left: see schema_pending.py), position:
 
 ``empty``
     No tables.
@@ -141,6 +138,8 @@ def look(url):
         if counts["metadef_namespaces"]:
             metadefs = {row[0]: row[1:] for row in link.execute(sqlalchemy.text(METADEFS))}
         files = rows(FILES, "image_locations") if counts["images"] else []
+        # What ``glance-manage db check`` would end with: 0 up to date; 3 expand, 4 migrate, 5
+        # contract comes next; 3 also for a database that is newer than the image.
         if branch("contract") in heads:
             check = 0
         elif branch("expand") not in heads:
@@ -154,10 +153,6 @@ def look(url):
     position = "empty" if empty else place(heads, known, branch("contract"), check)
     return {
         "heads_in_database": heads,
-        "heads_of_image": sorted(script.get_heads()),
-        "revisions_of_image_count": len(known),
-        "check": check,
-        "empty": empty,
         "images": counts["images"],
         "files": [row[0] for row in files],
         "metadef_namespaces": counts["metadef_namespaces"],
@@ -179,7 +174,7 @@ def place(heads, known, contract, check):
     """Return the position of a schema that is not empty.
 
     heads: of the database; known: all revisions of this image; contract: its last one of that
-    branch; check: as above.
+    branch; check: what ``glance-manage db check`` would end with.
     """
     if not heads:
         return "unknown"

@@ -51,7 +51,6 @@ def main(url, order):
         "before": before["heads_in_database"],
         "after": after["heads_in_database"],
         "repaired": repaired,
-        "position": after["position"],
     }
 
 

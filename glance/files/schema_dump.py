@@ -2,7 +2,7 @@
 
 Runs inside a one-shot container, beside schema.py; the folder that the file goes to is mounted at
 /backup.  MariaDB and MySQL: SQL statements, which ``mysql DATABASE < FILE`` reads again.  SQLite: a
-copy of the file.  The last line is JSON: ``file``, ``heads``, ``tables``, ``rows``, or ``error``.
+copy of the file.  The last line is JSON: ``file``, ``tables``, ``rows``, or ``error``.
 """
 
 import os
@@ -32,7 +32,7 @@ def main(url):
         counted = (_sqlite if kind == "sqlite" else _mysql)(parsed, path)
     except OSError as err:  # those of the database are of another kind
         raise schema.Refused(f"The backup cannot be written: {err.strerror}") from err
-    return {"file": name, "heads": heads, **counted}
+    return {"file": name, **counted}
 
 
 def _sqlite(parsed, path):

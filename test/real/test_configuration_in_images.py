@@ -324,7 +324,6 @@ def test_the_release_is_found_in_the_image(release, engine, image):
     finally:
         made.remove(force=True)
     assert found["glance"].startswith(f"{VERSIONS[release]}.")
-    assert found["uwsgi"] == (release >= "2025.1")
 
 
 @pytest.fixture
@@ -349,7 +348,7 @@ def schema(one_shot):
 @pytest.mark.parametrize("release", LAST_ONLY)
 def test_an_empty_database(release, schema):
     found = schema(release, "nothing")
-    assert (found["position"], found["empty"], found["check"]) == ("empty", True, 3)
+    assert found["position"] == "empty"
     assert (found["heads_in_database"], found["metadef_namespaces"]) == ([], 0)
 
 
@@ -357,12 +356,10 @@ def test_an_empty_database(release, schema):
 def test_the_schema_of_the_image(release, schema, image, glance_by_hand):
     glance_by_hand.sqlite(image(release), "own")
     found = schema(release, "own")
-    assert (found["position"], found["check"], found["images"]) == ("current", 0, 0)
+    assert (found["position"], found["images"]) == ("current", 0)
     head = "2023_1_contract01" if release == FIRST else "2024_1_contract01"
     assert found["heads_in_database"] == [head]
-    assert head in found["heads_of_image"]
     assert found["metadef_namespaces"] > 25
-    assert found["revisions_of_image_count"] > 25
 
 
 @pytest.mark.parametrize("release", LAST_ONLY)
@@ -370,7 +367,7 @@ def test_the_schema_of_another_release(release, schema, image, glance_by_hand):
     glance_by_hand.sqlite(image(LAST if release == FIRST else FIRST), "other")
     found = schema(release, "other")
     wanted = "ahead" if release == FIRST else "behind"
-    assert (found["position"], found["check"]) == (wanted, 3)
+    assert found["position"] == wanted
 
 
 @pytest.mark.parametrize("release", LAST_ONLY)
