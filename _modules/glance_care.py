@@ -119,9 +119,7 @@ def remembered(job):
     Returns ``{"failures": number in a row, "success": seconds since the epoch, "last": report}``.
     """
     memory = {"failures": 0, "success": 0, "last": {}}
-    with contextlib.suppress(FileNotFoundError, ValueError), open(_path(job, "json")) as file:
-        memory.update(json.load(file))
-    return memory
+    return {**memory, **__salt__["glance_memory.recall"](_file(job, "json"))}
 
 
 def health(job, interval):
@@ -163,14 +161,14 @@ def describe(job, memory, interval, now):
     return {"text": f"{last['time']}: {last['comment']}", "warnings": warnings}
 
 
-def _path(job, end):
-    return os.path.join(__opts__["cachedir"], f"glance_{job.replace('/', '_')}.{end}")
+def _file(job, end):
+    return f"glance_{job.replace('/', '_')}.{end}"
 
 
 @contextlib.contextmanager
 def _lock(job):
     """Whether this is the only run; the kernel frees the lock when its process ends, however."""
-    with open(_path(job, "lock"), "a+b") as file:
+    with open(os.path.join(__opts__["cachedir"], _file(job, "lock")), "a+b") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -187,16 +185,7 @@ def _remember(job, report):
         memory["success"] = time.time() if report["result"] else memory["success"]
     now = datetime.datetime.now(datetime.timezone.utc)
     memory["last"] = {**report, "time": now.isoformat(timespec="seconds")}
-    path = _path(job, "json")
-    partial = f"{path}.{os.getpid()}"
-    try:
-        with open(partial, "w", encoding="utf-8") as file:
-            json.dump(memory, file)
-        os.replace(partial, path)
-    except OSError as err:
-        log.warning("The report of %s cannot be kept: %s", job, err)
-        with contextlib.suppress(OSError):
-            os.unlink(partial)
+    __salt__["glance_memory.keep"](_file(job, "json"), memory)
 
 
 def _tell(job, report):

@@ -1,9 +1,10 @@
 """
-What this minion remembers between runs, only to save work: files in its cache directory.
+What this minion remembers between runs: files in its cache directory.
 
-Nothing depends on it. What cannot be read or written is found out again.
+Nothing depends on it. What cannot be read or written is found out again, or not told.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -33,7 +34,7 @@ def recall(file):
 
 def keep(file, content):
     """
-    Keep something under a file name.
+    Keep something under a file name; what cannot be kept is not worth a failure.
 
     file
         File name.
@@ -41,9 +42,12 @@ def keep(file, content):
         A mapping without secrets.
     """
     path = os.path.join(__opts__["cachedir"], file)
+    partial = f"{path}.{os.getpid()}"
     try:
-        with open(f"{path}.part", "w", encoding="utf-8") as stream:
+        with open(partial, "w", encoding="utf-8") as stream:
             json.dump(content, stream)
-        os.replace(f"{path}.part", path)
+        os.replace(partial, path)
     except OSError as err:
-        log.warning("glance: %s cannot be written (%s); it is found out again", path, err.strerror)
+        log.warning("glance: %s cannot be written (%s), so it is not kept", path, err.strerror)
+        with contextlib.suppress(OSError):
+            os.unlink(partial)

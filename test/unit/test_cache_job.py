@@ -15,6 +15,7 @@ import glance_cache
 import glance_cache_list
 import glance_cache_plan
 import glance_care
+import glance_memory
 
 pytestmark = pytest.mark.cache
 
@@ -44,6 +45,8 @@ class Minion:
             "glance_care.ask": glance_care.ask,
             "glance_care.skip": glance_care.skip,
             "glance_care.remembered": glance_care.remembered,
+            "glance_memory.recall": glance_memory.recall,
+            "glance_memory.keep": glance_memory.keep,
             "glance_cache_list.find": glance_cache_list.find,
             "glance_cache_list.missing": glance_cache_list.missing,
             "glance_cache_list.crowded": glance_cache_list.crowded,
@@ -123,11 +126,12 @@ class Minion:
 def minion(tmp_path, monkeypatch):
     made = Minion(tmp_path)
     made.functions = made.table()
-    for module in (glance_cache, glance_cache_list, glance_care):
+    for module in (glance_cache, glance_cache_list, glance_care, glance_memory):
         monkeypatch.setattr(module, "__salt__", made.functions, raising=False)
         monkeypatch.setattr(module, "__opts__", made.opts, raising=False)
         monkeypatch.setattr(module, "__context__", {}, raising=False)
-    monkeypatch.setattr(glance_care, "log", logging.getLogger("silent"))
+    for module in (glance_care, glance_memory):
+        monkeypatch.setattr(module, "log", logging.getLogger("silent"))
     logging.getLogger("silent").disabled = True
     return made
 
@@ -252,7 +256,7 @@ def test_a_result_that_cannot_be_kept_is_no_failure(minion, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(glance_care.os, "replace", full)
+    monkeypatch.setattr(glance_memory.os, "replace", full)
     assert glance_cache.clean()["result"] is True
 
 

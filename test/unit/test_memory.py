@@ -31,6 +31,16 @@ def test_a_full_disk_is_no_error(memory, monkeypatch):
     assert glance_memory.recall("x.json") == {}
 
 
+def test_what_could_not_be_finished_is_not_left(memory, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(glance_memory.os, "replace", full)
+    monkeypatch.setattr(glance_memory, "log", types.SimpleNamespace(warning=lambda *words: None))
+    glance_memory.keep("x.json", {"a": 1})
+    assert list(memory.iterdir()) == []
+
+
 def test_what_was_cut_counts_for_nothing(memory):
     (memory / "x.json").write_text('{"a":')
     assert glance_memory.recall("x.json") == {}
