@@ -17,7 +17,6 @@ __virtualname__ = "glance_container"
 NAME = "glance_api"
 ENDING = "_ending"  # end of the name of a container that was told to stop
 CONFIG_MOUNT = "/var/lib/kolla/config_files/"
-S3_CA_FILE_SINCE = "2024.1"  # before that, the library of S3 is told by the environment
 SERVICE_LABEL, SERVICE = "glance.service", "api"
 
 # Labels on our containers; none of them is a secret.
@@ -396,7 +395,7 @@ def _environment(settings, release):
     if "vsphere" in stores:
         # glance_configuration puts a second name for VMware's driver there.
         more["PYTHONPATH"] = "/etc/glance/python"
-    if "s3" in stores and release < S3_CA_FILE_SINCE:
+    if "s3" in stores and not __salt__["glance_options.s3_reads_authorities"](release):
         authorities = stores["s3"]["options"].get("s3_store_cacert")
         more.update({"AWS_CA_BUNDLE": authorities} if authorities else {})
     return {

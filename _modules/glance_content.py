@@ -442,7 +442,7 @@ def _topics(value, faults):
 
 def _boolean(value):
     words = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
-    value = words.get(value.lower()) if isinstance(value, str) else value
+    value = words.get(value.strip().lower()) if isinstance(value, str) else value
     return value if isinstance(value, bool) else None
 
 
@@ -495,7 +495,7 @@ _READERS = {
     "rules": _rules,
     "protections": _protections,
     "files": _files,
-    "sections": lambda value, faults: _sections(value, faults),
+    "sections": _sections,
     "dimensions": _dimensions,
     "environment": _environment,
     "addresses": _addresses,

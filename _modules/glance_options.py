@@ -58,6 +58,17 @@ def sections(settings, release):
     return result
 
 
+def s3_reads_authorities(release):
+    """
+    Whether Glance's driver of S3 reads a file of certificate authorities (``s3_store_cacert``);
+    before that, its library is told by the environment of the container. Pure.
+
+    release
+        OpenStack release of the image.
+    """
+    return release >= S3_CA_FILE_SINCE
+
+
 def uses_uwsgi(settings, release):
     """
     Tell whether glance-api is served by uWSGI (else by its own eventlet server).
@@ -166,7 +177,7 @@ def _api(settings, release):
             name: _value(value)
             for name, value in store.get("options", {}).items()
             # Before that, glance_container tells the library of S3 by the environment.
-            if name != "s3_store_cacert" or release >= S3_CA_FILE_SINCE
+            if name != "s3_store_cacert" or s3_reads_authorities(release)
         }
     for name, directory in (("tasks", "tasks_work_dir"), ("staging", "staging")):
         sections[f"os_glance_{name}_store"] = {"filesystem_store_datadir": f"{WORK}/{directory}"}

@@ -37,6 +37,8 @@ _PRODUCTION = (
         "the password of Keystone's administrator, or glance_keystone_register to no",
     ),
 )
+#: First release (Kolla's) whose queues are quorum queues by default.
+RABBIT_QUORUM_SINCE = "2023.2"
 #: What the values of keys are made of.
 _INTERNAL = ("kolla_internal_fqdn", "kolla_internal_vip_address")
 _EXTERNAL = ("kolla_external_fqdn", "kolla_external_vip_address", *_INTERNAL)
@@ -326,7 +328,8 @@ def _peers(settings):
     durable, quorum = (
         f"om_enable_rabbitmq_{kind}" for kind in ("high_availability", "quorum_queues")
     )
-    if settings[durable] and settings[quorum] and settings["openstack_release"] >= "2023.2":
+    quorum_queues = settings[quorum] and settings["openstack_release"] >= RABBIT_QUORUM_SINCE
+    if settings[durable] and quorum_queues:
         faults.append(
             f"glance:{durable} is yes, and queues are quorum queues unless glance:{quorum} is no;"
             " RabbitMQ can have one of the two, so switch one off."
@@ -359,7 +362,7 @@ def _features(settings):
     if settings[swift[1]] > settings[swift[0]]:
         faults.append(
             f"glance:{swift[1]} is {settings[swift[1]]}, more than "
-            f"glance:{swift[0]}, {settings[swift[0]]}; it must be less."
+            f"glance:{swift[0]}, {settings[swift[0]]}; it must not be more."
         )
     if settings["glance_min_healthy_time"] >= settings["glance_healthy_deadline"]:
         faults.append(

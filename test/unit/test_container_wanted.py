@@ -5,6 +5,7 @@ import json
 import pytest
 
 import glance_container
+import glance_options
 
 pytestmark = pytest.mark.one_host
 
@@ -130,7 +131,9 @@ def test_with_vmware_python_finds_the_driver_by_its_scheme():
     assert want["spec"]["environment"]["PYTHONPATH"] == "/etc/glance/python"
 
 
-def test_old_releases_have_the_environment_tell_the_authorities_of_s3():
+def test_old_releases_have_the_environment_tell_the_authorities_of_s3(monkeypatch):
+    table = {"glance_options.s3_reads_authorities": glance_options.s3_reads_authorities}
+    monkeypatch.setattr(glance_container, "__salt__", table, raising=False)
     s3 = {"name": "archive", "type": "s3", "options": {"s3_store_cacert": "/etc/ca.crt"}}
     assert wanted("2023.2", stores=[s3])["spec"]["environment"]["AWS_CA_BUNDLE"] == "/etc/ca.crt"
     assert "AWS_CA_BUNDLE" not in wanted("2024.1", stores=[s3])["spec"]["environment"]
