@@ -20,13 +20,14 @@ BOOTSTRAP = [["glance-manage", "db_sync"], ["glance-manage", "db_load_metadefs"]
 LOAD_METADEFS = [["glance-manage", "db", "load_metadefs", "--merge"]]
 BOOTSTRAP_TIMEOUT = 1800  # seconds; a first schema takes 5 to 20
 LOCK_PATIENCE = 600  # seconds to wait for somebody else who changes the schema
+CHANGE_PATIENCE = 1800  # the same before an old container may start again: as long as a phase takes
 
 
 def __virtual__():
     return __virtualname__
 
 
-def look(settings, want, patience=0):
+def look(settings, want, patience=0, quiet=0):
     """
     What the database holds, compared with what the image knows.
 
@@ -36,21 +37,25 @@ def look(settings, want, patience=0):
         Result of ``glance_container.wanted``.
     patience
         Seconds to look again until somebody else has made the schema.
+    quiet
+        Seconds to look again until nobody changes the schema any more.
 
     Returns ``{"position", "heads_in_database", "images", "files", "metadef_namespaces", "waited",
-    "pending", "half_done", ...}``; ``position`` is ``empty``, ``current``, ``uncontracted``,
-    ``expanded``, ``behind``, ``ahead`` or ``unknown`` (glance/files/schema.py tells what each is).
+    "pending", "half_done", "changed_by", ...}``; ``position`` is ``empty``, ``current``,
+    ``uncontracted``, ``expanded``, ``behind``, ``ahead`` or ``unknown`` (glance/files/schema.py
+    tells what each is).
     """
     files = __salt__["glance_configuration.files"](settings, want["labels"]["glance.release"])
     files = __salt__["glance_oneshot.with_scripts"](files, ["schema_pending.py", "schema.py"])
+    waits = {"GLANCE_SCHEMA_WAIT": patience, "GLANCE_SCHEMA_CHANGE_WAIT": quiet}
     result = __salt__["glance_oneshot.run"](
         "look",
         settings,
         want,
         files,
-        LOOK_TIMEOUT + patience,
+        LOOK_TIMEOUT + max(waits.values()),
         data=settings["database_kind"] == "sqlite",
-        environment={"GLANCE_SCHEMA_WAIT": str(patience)} if patience else None,
+        environment={name: str(seconds) for name, seconds in waits.items() if seconds},
     )
     found = __salt__["glance_oneshot.answer"](result, "look at the database")
     if found.get("error"):
@@ -125,6 +130,9 @@ def unfit(settings, container):
     """
     Why a present container must not serve with the database as it is now, or None.
 
+    While somebody changes the schema nobody knows that, such as a one-shot container that goes on
+    although its minion has died: its end is waited for.
+
     settings
         Result of ``glance_settings.get``.
     container
@@ -143,10 +151,27 @@ def unfit(settings, container):
     want = __salt__["glance_container.wanted"](settings, image, "")
     want["spec"]["image"] = container["image"]
     found = look(settings, want)
+    if found["changed_by"] is not None:
+        found = _look_when_quiet(settings, want, found)
+    if found["changed_by"] is not None:
+        return (
+            f"connection {found['changed_by']} of the database server has been changing the schema"
+            f" for {found['waited']} seconds: wait for its end (SHOW PROCESSLIST tells of it) and"
+            " run the same command again"
+        )
     if serves(found):
         return None
     heads = ", ".join(found["heads_in_database"]) or "none"
     return f"Glance {image['release']} does not know the schema ({heads}) any more"
+
+
+def _look_when_quiet(settings, want, found):
+    words = f"it is changed by connection {found['changed_by']} of the server, which is waited for"
+    __salt__["glance_progress.tell"]("schema", "begins", text=words)
+    found = look(settings, want, quiet=CHANGE_PATIENCE)
+    state = "ends" if found["changed_by"] is None else "failed"
+    __salt__["glance_progress.tell"]("schema", state, found["waited"])
+    return found
 
 
 def bootstrap(settings, want):

@@ -6,7 +6,10 @@ in place.  The last line is JSON:
 heads_in_database, images, metadef_namespaces (rows), files (ids of some images, the newest ones,
 that lie in Glance's own directory), metadefs_missing (namespaces that this image has and the
 database has not, or not completely), pending (phases that are left), half_done (what an expansion
-that was cut has left: see schema_pending.py), position:
+that was cut has left: see schema_pending.py), changed_by (the server's connection that changes the
+schema now: it holds the lock of schema_change.py, which the server takes back when its process
+dies; None when nobody does, and always with SQLite, where whoever does is a container of this very
+host), position:
 
 ``empty``
     No tables.
@@ -27,7 +30,8 @@ If the database cannot be read: ``{"error": "one sentence"}``, without any passw
 0 then too, because the answer is complete.
 
 With GLANCE_SCHEMA_WAIT=SECONDS in its environment it looks again until another host has made the
-schema, or that time is over; ``waited`` tells for how long.
+schema, or that time is over; ``waited`` tells for how long.  With GLANCE_SCHEMA_CHANGE_WAIT=SECONDS
+it looks again until nobody changes the schema any more.
 
 The scripts that work on the database beside this one answer by :func:`attempt` and :func:`answer`.
 """
@@ -52,7 +56,7 @@ METADEFS = f"SELECT namespace, {COUNTS} FROM metadef_namespaces n"
 FILES = """SELECT i.id FROM images i JOIN image_locations l ON l.image_id = i.id
     WHERE i.status = 'active' AND l.status = 'active'
     AND l.value LIKE 'file:///var/lib/glance/images/%' ORDER BY i.created_at DESC LIMIT 20"""
-WAIT = "GLANCE_SCHEMA_WAIT"
+WAIT, CHANGE_WAIT = "GLANCE_SCHEMA_WAIT", "GLANCE_SCHEMA_CHANGE_WAIT"
 POLL = 2  # seconds between two looks while waiting
 SILENT = 45  # seconds that one look may take
 
@@ -109,6 +113,19 @@ def revisions(engine):
     return script, script.revision_map.get_current_head
 
 
+def lock(engine):
+    """Return the name of the lock under which a schema is changed; None without one."""
+    return f"glance schema of {engine.url.database}"[:64] if engine.name == "mysql" else None
+
+
+def owner(link, name):
+    """Return the connection that holds a lock, or None."""
+    import sqlalchemy
+
+    asked = sqlalchemy.text("SELECT IS_USED_LOCK(:name)")
+    return link.execute(asked, {"name": name}).scalar() if name else None
+
+
 def look(url):
     """Return the answer for a database that can be reached."""
     import sqlalchemy
@@ -122,6 +139,7 @@ def look(url):
     script, branch = revisions(engine)
     known = {revision.revision for revision in script.walk_revisions()}
     with engine.connect() as link:
+        changed_by = owner(link, lock(engine))  # first: it may be over when the heads are read
         tables = set(sqlalchemy.inspect(link).get_table_names())
 
         def rows(query, table):
@@ -160,6 +178,7 @@ def look(url):
         "position": position,
         "pending": PENDING.get((position, check), []),
         "half_done": half_done,
+        "changed_by": changed_by,
     }
 
 
@@ -243,11 +262,14 @@ def answer(work):
 def main():
     """Look, and again as long as it is worth waiting; return the answer."""
     began, patience = time.monotonic(), float(os.environ.get(WAIT, 0))
-    result = attempt(look_in_time)
-    while not settled(result) and time.monotonic() - began < patience:
+    quiet = float(os.environ.get(CHANGE_WAIT, 0))
+    while True:
+        result, waited = attempt(look_in_time), time.monotonic() - began
+        may_come = waited < patience and not settled(result)
+        may_end = waited < quiet and result.get("changed_by") is not None
+        if not may_come and not may_end:
+            return {**result, "waited": round(waited)}
         time.sleep(POLL)
-        result = attempt(look_in_time)
-    return {**result, "waited": round(time.monotonic() - began)}
 
 
 def look_in_time(url):

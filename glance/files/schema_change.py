@@ -137,14 +137,14 @@ def alone(url, patience=0):
     from sqlalchemy import text
 
     engine = sqlalchemy.create_engine(url)
-    if engine.name != "mysql":
+    name = schema.lock(engine)
+    if not name:
         yield
         return
-    name = f"glance schema of {engine.url.database}"[:64]
     wanted = text("SELECT GET_LOCK(:name, :patience)")
     with engine.connect() as link:
         if not link.execute(wanted, {"name": name, "patience": patience}).scalar():
-            owner = link.execute(text("SELECT IS_USED_LOCK(:name)"), {"name": name}).scalar()
+            owner = schema.owner(link, name)
             raise schema.Refused(
                 "Somebody else changes this schema now (connection"
                 f" {owner} of the database server): wait for its end and run the same command again"

@@ -238,7 +238,11 @@ def test_legacy_that_fails_before_the_schema_has_changed_starts_the_old_ones_aga
     on_the_old_release(cluster, rolling="no", fresh_schema=True)
     before = {host.id: host.container.id for host in cluster.hosts}
     with schema_taken(cluster.production.mariadb):
-        roll = Roll(cluster)
+        job = start(cluster)
+        # Nobody knows what the old ones may serve with while somebody changes the schema.
+        cluster.master.event("glance/ctl2/schema", seconds=LONG)
+        assert not any(host.container.status == "running" for host in cluster.hosts)
+    roll = Roll(cluster, job=job)
     told = roll.report.splitlines()
     print(f"\n{roll.report}")
     assert roll.rc != 0 and "Somebody else changes this schema now" in told[0], told

@@ -209,6 +209,56 @@ def test_a_database_that_is_silent_is_told(monkeypatch):
     }
 
 
+class Server:
+    """A link to a MySQL server on which a connection holds a lock."""
+
+    def __init__(self, **locks):
+        self.locks = locks
+
+    def execute(self, statement, values):
+        assert str(statement) == "SELECT IS_USED_LOCK(:name)"
+        return types.SimpleNamespace(scalar=lambda: self.locks.get(values["name"]))
+
+
+def test_who_changes_the_schema_is_known_by_the_lock(monkeypatch):
+    sqlalchemy = types.SimpleNamespace(text=str)
+    monkeypatch.setitem(sys.modules, "sqlalchemy", sqlalchemy)
+    url = types.SimpleNamespace(database="glance")
+    name = schema.lock(types.SimpleNamespace(name="mysql", url=url))
+    assert name == "glance schema of glance"
+    assert schema.owner(Server(**{name: 12}), name) == 12
+    assert schema.owner(Server(**{"glance schema of other": 12}), name) is None
+    url.database = "g" * 70
+    assert len(schema.lock(types.SimpleNamespace(name="mysql", url=url))) == 64, "MySQL's limit"
+    assert schema.lock(types.SimpleNamespace(name="sqlite", url=url)) is None
+    assert schema.owner(None, None) is None, "nobody is asked"
+
+
+@pytest.mark.parametrize(
+    ("looks", "quiet", "changed_by", "waited"),
+    [
+        ([7, 7, None], 60, None, 4),
+        ([7, 7, 7, 7, 7], 6, 7, 6),
+        ([7], 0, 7, 0),
+        ([None], 60, None, 0),
+    ],
+)
+def test_the_look_is_repeated_until_nobody_changes_the_schema(
+    monkeypatch, looks, quiet, changed_by, waited
+):
+    looks, clock = list(looks), types.SimpleNamespace(now=0)
+    found = {"position": "current", "metadef_namespaces": 1, "images": 1}
+    monkeypatch.setattr(schema, "attempt", lambda work: {**found, "changed_by": looks.pop(0)})
+    sleep = types.SimpleNamespace(
+        monotonic=lambda: clock.now,
+        sleep=lambda seconds: setattr(clock, "now", clock.now + seconds),
+    )
+    monkeypatch.setattr(schema, "time", sleep)
+    if quiet:
+        monkeypatch.setenv("GLANCE_SCHEMA_CHANGE_WAIT", str(quiet))
+    assert schema.main() == {**found, "changed_by": changed_by, "waited": waited}
+
+
 def test_a_database_error_is_a_sentence_without_login():
     error = types.SimpleNamespace(orig=Refused(1045, "Access denied for user 'glance'"))
     assert schema.sentence(error, "mysql+pymysql://glance:s3cr%40t@db:3306/glance?ssl_ca=/x") == (
