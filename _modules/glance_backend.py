@@ -49,7 +49,7 @@ def describe(settings):
     return {
         "stores": stores(settings),
         "default_store": default_store(settings),
-        "needs_privileged": needs_privileged(settings),
+        "needs_privileged": _needs_privileged(settings),
         "file_unshared": unshared,
         "glance_api_hosts": hosts,
         "runs_api": settings["enable_glance"] and settings["minion_id"] in hosts,
@@ -110,7 +110,7 @@ def default_store(settings):
     return ""
 
 
-def needs_privileged(settings):
+def _needs_privileged(settings):
     """
     Tell whether the container must be privileged: only for Cinder volumes that it attaches.
 

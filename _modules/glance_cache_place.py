@@ -24,7 +24,7 @@ def __virtual__():
     return __virtualname__
 
 
-def refusal(volume, kind, driver="local"):
+def _refusal(volume, kind, driver="local"):
     """
     Why copies may not lie there, or None. Pure.
 
@@ -87,7 +87,7 @@ def look(settings):
     with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
         # A volume that mounts something itself is mounted only while it is used.
         kind = kind or __salt__["glance_marks.filesystem"](file.read(), there)["type"]
-    problem = refusal(volume, kind, driver)
+    problem = _refusal(volume, kind, driver)
     if problem:
         raise CommandExecutionError(problem)
     disk = os.statvfs(there)

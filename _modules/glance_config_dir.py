@@ -14,12 +14,18 @@ import stat
 
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
+__virtualname__ = "glance_config_dir"
+
 DIR_MODE = 0o750
 FILE_MODE = 0o640
 
 _TEMPORARY = ".salt-new"
 _MARK = "# managed by Salt (glance formula)"
 _HIDDEN = "content hidden"
+
+
+def __virtual__():
+    return __virtualname__
 
 
 def digest(files):

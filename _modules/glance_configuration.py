@@ -11,6 +11,8 @@ import re
 
 from salt.exceptions import SaltInvocationError
 
+__virtualname__ = "glance_configuration"
+
 HEADER = "managed by Salt (glance formula); changes made here are lost"
 
 #: Where the container finds the files, and where it copies them to.
@@ -56,6 +58,10 @@ OVERRIDES = {
     "glance-cache.conf": ("glance-cache.conf",),
     "glance-swift.conf": ("glance-swift.conf",),
 }
+
+
+def __virtual__():
+    return __virtualname__
 
 
 def files(settings, release):

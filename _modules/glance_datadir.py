@@ -39,7 +39,7 @@ def images(folder):
         ) from err
 
 
-def named(ids):
+def _named(ids):
     """
     How many images, and some of them by id. Pure.
 
@@ -71,11 +71,13 @@ def out_of_reach(settings):
         if os.path.realpath(present) == os.path.realpath(new or "/nowhere"):
             return ""
         lost = sorted({*images(present)} - {*images(new)})
-        text = f"{named(lost)} in {present}, which Glance uses now, are not in {wanted}"
+        text = f"{_named(lost)} in {present}, which Glance uses now, are not in {wanted}"
         return text if lost else ""
     known = __context__.get("glance_schema.files", [])
     if known and not {*known} & {*images(new)}:
-        return f"Of the images that the database knows in files, {named(known)} are not in {wanted}"
+        return (
+            f"Of the images that the database knows in files, {_named(known)} are not in {wanted}"
+        )
     return ""
 
 
@@ -92,7 +94,7 @@ def left_behind():
     if not found:
         return ""
     return (
-        f"{named(found)} in {present} on this host can be downloaded without it only if another"
+        f"{_named(found)} in {present} on this host can be downloaded without it only if another"
         " host that runs the API sees the same files."
     )
 

@@ -38,6 +38,8 @@ import time
 
 from salt.exceptions import CommandExecutionError
 
+__virtualname__ = "glance_handover"
+
 #: Source ports (first, last) whose connections go to the ``probe`` listener.
 PROBE_PORTS = (1000, 1023)
 
@@ -71,6 +73,10 @@ _SLOTS = 8
 
 _BUSY_SECONDS = 3.0  # a socket leaves a program's table some ms after the program was replaced
 _BUSY_INTERVAL = 0.02
+
+
+def __virtual__():
+    return __virtualname__
 
 
 def unsupported(pids, address, port):

@@ -7,6 +7,8 @@ knows which option; ``glance_configuration`` makes files of it.
 
 from salt.exceptions import SaltInvocationError
 
+__virtualname__ = "glance_options"
+
 PYTHON = "/var/lib/kolla/venv/bin/python3"
 ETC = "/etc/glance"
 
@@ -29,6 +31,10 @@ HEALTH_BY_FILES_SINCE = "2024.2"  # enable_by_files of oslo.middleware 6.2
 HEALTH_PASTE = f"{ETC}/glance-health-paste.ini"
 
 
+def __virtual__():
+    return __virtualname__
+
+
 def sections(settings, release):
     """
     Return the sections of every file in ini form, by file name.
@@ -48,7 +54,7 @@ def sections(settings, release):
         "glance-api.conf": _api(settings, release),
         "glance-image-import.conf": _image_import(settings),
     }
-    if uses_uwsgi(settings, release):
+    if _uses_uwsgi(settings, release):
         result["glance-api-uwsgi.ini"] = {"uwsgi": _uwsgi(settings)}
     if settings.get("enable_glance_image_cache"):
         result["glance-cache.conf"] = _cache(settings, release, result["glance-api.conf"])
@@ -69,7 +75,7 @@ def s3_reads_authorities(release):
     return release >= S3_CA_FILE_SINCE
 
 
-def uses_uwsgi(settings, release):
+def _uses_uwsgi(settings, release):
     """
     Tell whether glance-api is served by uWSGI (else by its own eventlet server).
 
@@ -99,7 +105,7 @@ def command(settings, release):
 
     Raises SaltInvocationError when the release cannot do what the settings ask for.
     """
-    if uses_uwsgi(settings, release):
+    if _uses_uwsgi(settings, release):
         return f"uwsgi {ETC}/glance-api-uwsgi.ini"
     return "glance-api"
 
@@ -144,7 +150,7 @@ def _api(settings, release):
         "worker_self_reference_url": settings["self_url"],
         "enabled_backends": ", ".join(f"{s['name']}:{s['type']}" for s in settings["stores"]),
     }
-    if not uses_uwsgi(settings, release):
+    if not _uses_uwsgi(settings, release):
         # An idle connection that is kept open would keep a retiring container busy.
         default.update(
             bind_host=settings["api_address"],
@@ -184,7 +190,7 @@ def _api(settings, release):
     sections["oslo_middleware"] = {"enable_proxy_headers_parsing": True}
     sections["oslo_concurrency"] = {"lock_path": f"{WORK}/tmp"}
     sections.update(_messaging(settings, release))
-    if uses_uwsgi(settings, release):
+    if _uses_uwsgi(settings, release):
         # Under uWSGI sys.executable is uWSGI, which cannot run the helpers of image conversion.
         sections["wsgi"] = {"python_interpreter": PYTHON}
     if get("enable_osprofiler"):

@@ -8,6 +8,8 @@ import re
 
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
+__virtualname__ = "glance_releases"
+
 #: Major version of Glance -> OpenStack release, oldest first.
 RELEASES = {
     26: "2023.1",
@@ -21,6 +23,10 @@ RELEASES = {
 }
 #: Releases that an upgrade may skip from or to (SLURP).
 SLURP = ("2023.1", "2024.1", "2025.1", "2026.1")
+
+
+def __virtual__():
+    return __virtualname__
 
 
 def release(version):

@@ -63,7 +63,7 @@ def connected(one, other, marks):
     return other in reached
 
 
-def refusal(settings, found):
+def _refusal(settings, found):
     """
     Why the API may not run on this directory, whoever else uses it; empty if it may. Pure.
 
@@ -98,7 +98,7 @@ def refusal(settings, found):
     return ""
 
 
-def missing(settings, marks):
+def _missing(settings, marks):
     """
     What this host and the first one have not read of each other, in one sentence. Pure.
 
@@ -153,7 +153,7 @@ def read():
         salt 'ctl*' glance_sharing.read
     """
     settings = __salt__["glance_settings.get"]()
-    return sorted(look(settings)) if settings["datadir_marker"] else []
+    return sorted(_look(settings)) if settings["datadir_marker"] else []
 
 
 def verified():
@@ -190,7 +190,7 @@ def verified():
     try:
         found = __salt__["glance_marks.look_around"](settings)
         reachable = reachable or found["filesystem"]["type"] in SHARED_TYPES
-        problem = refusal(settings, found)
+        problem = _refusal(settings, found)
         marks = {} if problem else __salt__["glance_marks.read"](settings)
     except CommandExecutionError as err:
         problem = str(err)
@@ -200,7 +200,7 @@ def verified():
     if problem:
         why = problem
     elif not runs:
-        why = f"{missing(settings, marks)}."
+        why = f"{_missing(settings, marks)}."
     elif not all(hosts.values()):
         others = ", ".join(one for one in group if not hosts[one])
         why = f"It is not proved yet that {others} can see the images in {place}."
@@ -242,7 +242,7 @@ def mark(settings, test=False):
     Returns the changes. Raises CommandExecutionError when the API may not run on this directory.
     """
     found = __salt__["glance_marks.look_around"](settings)
-    problem = refusal(settings, found)
+    problem = _refusal(settings, found)
     if problem:
         raise CommandExecutionError(problem)
     changes = {}
@@ -255,11 +255,11 @@ def mark(settings, test=False):
             __salt__["glance_marks.write"](settings, mine)
             __salt__["glance_marks.remember"](settings, mine["nonce"])
         __salt__["glance_marks.settle"](settings)
-        look(settings)
+        _look(settings)
     return changes
 
 
-def look(settings):
+def _look(settings):
     """
     Read the marks of the other hosts of the group, and note in the own one what was read.
 
@@ -290,10 +290,10 @@ def await_proof(settings, patience):
     """
     began, me, first = time.monotonic(), settings["minion_id"], settings["schema_host"]
     group, told = {*settings["glance_api_group"]}, False
-    while not connected(me, first, look(settings)):
+    while not connected(me, first, _look(settings)):
         if time.monotonic() - began >= patience:
             raise CommandExecutionError(
-                f"{missing(settings, look(settings))} within {patience} seconds"
+                f"{_missing(settings, _look(settings))} within {patience} seconds"
                 " (glance:glance_group_timeout); apply glance on all hosts of the group at once, or"
                 f" on {first} again, and check that the same share is mounted on both."
             )
@@ -301,7 +301,7 @@ def await_proof(settings, patience):
             log.info("glance: waiting for %s to read this host's mark", first)
             told = True
         time.sleep(POLL)
-    while group - {*look(settings)} and time.monotonic() - began < min(JOINING, patience):
+    while group - {*_look(settings)} and time.monotonic() - began < min(JOINING, patience):
         time.sleep(POLL)
     return round(time.monotonic() - began)
 

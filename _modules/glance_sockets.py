@@ -15,11 +15,17 @@ import time
 
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
+__virtualname__ = "glance_sockets"
+
 # states in /proc/net/tcp
 _SYN_RECV, _TIME_WAIT, _LISTEN = "03", "06", "0A"
 
 _GONE = (errno.ENOENT, errno.ESRCH, errno.ENXIO)  # the process or descriptor has just ended
 _IDLE_INTERVAL = 0.25
+
+
+def __virtual__():
+    return __virtualname__
 
 
 def listeners(pids, address, port):
