@@ -15,7 +15,7 @@ pytestmark = pytest.mark.cache
 
 @pytest.mark.parametrize("kind", ["nfs", "nfs4", "cifs", "ceph", "fuse.glusterfs", "gfs2", "9p"])
 def test_a_shared_filesystem_is_refused(kind):
-    assert place.refusal("/srv/cache", kind) == (
+    assert place._refusal("/srv/cache", kind) == (
         f"glance:glance_cache_volume is /srv/cache, on a filesystem ({kind}) that other hosts may"
         " share: each host needs its own copies, so name a volume or directory on a disk of this"
         " host."
@@ -24,11 +24,11 @@ def test_a_shared_filesystem_is_refused(kind):
 
 @pytest.mark.parametrize("kind", ["ext4", "xfs", "btrfs", "zfs", "tmpfs", "overlay", ""])
 def test_a_disk_of_the_host_is_fine(kind):
-    assert place.refusal("glance_cache", kind) is None
+    assert place._refusal("glance_cache", kind) is None
 
 
 def test_a_volume_of_a_foreign_driver_is_refused():
-    assert "a volume of the driver rexray" in place.refusal("glance_cache", "ext4", "rexray")
+    assert "a volume of the driver rexray" in place._refusal("glance_cache", "ext4", "rexray")
 
 
 def test_room_for_what_the_cache_may_hold():
