@@ -35,7 +35,8 @@ def present(settings):
     settings
         Result of ``glance_settings.get``.
 
-    Returns a list of ``{"path", "heads", "age"}``; ``age`` in seconds.
+    Returns a list of ``{"path", "heads", "age"}``; ``age`` in seconds. Raises
+    CommandExecutionError when the folder cannot be read.
     """
     folder = settings["glance_backup_dir"]
     try:
@@ -82,7 +83,8 @@ def make(settings, want):
         Result of ``glance_container.wanted``.
 
     Returns ``{"path", "bytes", "tables", "rows", "seconds", "removed"}``. Raises
-    CommandExecutionError.
+    CommandExecutionError when the database cannot be read or the folder not be written to, when
+    the backup is not complete, and when an older one cannot be removed.
     """
     folder = settings["glance_backup_dir"]
     partial = os.path.join(folder, PARTIAL)
@@ -142,7 +144,10 @@ def _take_over(written, folder):
         if written.endswith(".sql"):
             file.seek(max(0, os.path.getsize(written) - len(END)))
             if file.read() != END:
-                raise CommandExecutionError("The backup of the database is not complete.")
+                raise CommandExecutionError(
+                    f"The backup of the database in {folder} was not written to its end and is not"
+                    " kept: apply again."
+                )
         os.fsync(file.fileno())
     os.chown(written, 0, 0)
     os.chmod(written, 0o600)

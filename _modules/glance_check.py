@@ -81,7 +81,8 @@ def as_users(settings):
     settings
         Result of ``glance_settings.get``.
 
-    Returns ``{"where", "seconds"}``. Raises CommandExecutionError.
+    Returns ``{"where", "seconds"}``. Raises CommandExecutionError when that address does not
+    answer, or an image does not come back as it went up.
     """
     where, began = settings["self_url"], time.monotonic()
     if settings["enable_haproxy"] and settings["glance_internal_endpoint"]:

@@ -6,6 +6,7 @@ bool}``, as ``glance_configuration.files`` returns it.  The content of a secret 
 leaves this module.
 """
 
+import contextlib
 import difflib
 import hashlib
 import os
@@ -89,7 +90,8 @@ def compare(directory, files):
         texts, faults = _inspect(directory, files)
     except OSError as error:
         raise CommandExecutionError(
-            f"The configuration in {error.filename or directory} cannot be read: {error.strerror}."
+            f"The configuration in {error.filename or directory} cannot be read: {error.strerror};"
+            " put this right and apply again."
         ) from error
     return {**faults, **diff(texts, files)}
 
@@ -160,7 +162,9 @@ def read_file(path):
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise CommandExecutionError(f"{path} cannot be read: {error.strerror}.") from error
+        raise CommandExecutionError(
+            f"{path} cannot be read: {error.strerror}; put this right and apply again."
+        ) from error
 
 
 def write_file(path, text):
@@ -186,7 +190,9 @@ def write_file(path, text):
             os.replace(path + _TEMPORARY, path)
         _sync_folder(os.path.dirname(path))
     except OSError as error:
-        raise CommandExecutionError(f"{path} cannot be written: {error.strerror}.") from error
+        raise CommandExecutionError(
+            f"{path} cannot be written: {error.strerror}; put this right and apply again."
+        ) from error
 
 
 def _check(directory, files):
@@ -284,9 +290,8 @@ def _write_file(place, text):
 
 def _remove(place):
     try:
-        os.unlink(place)
-    except FileNotFoundError:
-        pass
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(place)
     except IsADirectoryError:
         shutil.rmtree(place)
 

@@ -167,15 +167,19 @@ def _content(settings, sections, proof):
         result[name] = _file(text, secret)
         copies.append((name, f"{folder}/{name.rpartition('/')[2]}"))
 
-    add("glance-api.conf", _ini(sections["glance-api.conf"]))
+    add("glance-api.conf", _ini("glance-api.conf", sections["glance-api.conf"]))
     if "glance-api-uwsgi.ini" in sections:
-        add("glance-api-uwsgi.ini", _ini(sections["glance-api-uwsgi.ini"]))
+        add("glance-api-uwsgi.ini", _ini("glance-api-uwsgi.ini", sections["glance-api-uwsgi.ini"]))
     paste = sections["glance-api.conf"].get("paste_deploy", {})
     if paste.get("config_file") == f"{ETC}/glance-health-paste.ini":
         text = __salt__["glance_options.health_paste"](settings, paste.get("flavor"))
         add("glance-health-paste.ini", f"# {HEADER}\n{text}")
-    add("glance-image-import.conf", _ini(sections["glance-image-import.conf"]), CONF_D)
-    add("glance-secrets.conf", _ini(secrets), CONF_D, secret=True)
+    add(
+        "glance-image-import.conf",
+        _ini("glance-image-import.conf", sections["glance-image-import.conf"]),
+        CONF_D,
+    )
+    add("glance-secrets.conf", _ini("glance-secrets.conf", secrets), CONF_D, secret=True)
     if "glance-cache.conf" in sections:
         # The cache tools read glance-secrets.conf too; only what differs stays in their file.
         own = {
@@ -183,9 +187,13 @@ def _content(settings, sections, proof):
             for section, options in cache_secrets.items()
         }
         cache = _merged(sections["glance-cache.conf"], own)
-        add("glance-cache.conf", _ini(cache), secret=any(own.values()))
+        add("glance-cache.conf", _ini("glance-cache.conf", cache), secret=any(own.values()))
     if "glance-swift.conf" in sections:
-        add("glance-swift.conf", _ini(sections["glance-swift.conf"]), secret=True)
+        add(
+            "glance-swift.conf",
+            _ini("glance-swift.conf", sections["glance-swift.conf"]),
+            secret=True,
+        )
     policy = dict(settings.get("glance_policy", {}))
     if not settings["keystone"]:
         # Without Keystone nobody has a role, so in a trial everybody is the administrator.
@@ -193,7 +201,10 @@ def _content(settings, sections, proof):
     if policy:
         add("policy.yaml", _yaml(policy))
     if settings.get("glance_enable_property_protection"):
-        add("property-protections-rules.conf", _ini(settings["glance_property_protections"]))
+        add(
+            "property-protections-rules.conf",
+            _ini("property-protections-rules.conf", settings["glance_property_protections"]),
+        )
     _add_ceph(settings, add)
     _add_vsphere(settings, add)
     if settings.get("glance_enable_tls_backend"):
@@ -332,12 +343,12 @@ def _scalar(value):
     return str(value)
 
 
-def _ini(sections):
+def _ini(file, sections):
     lines = [f"# {HEADER}"]
     for section, options in sections.items():
         if "\n" in section or "\r" in section:
             raise SaltInvocationError(
-                f"The section {section!r} has a line break in its name: take it out."
+                f"The section {section!r} of {file} has a line break in its name: take it out."
             )
         lines += ["", f"[{section}]"]
         for name, value in options.items():
@@ -347,9 +358,9 @@ def _ini(sections):
                 entry = _scalar(entry)
                 if "\n" in entry or "\r" in entry or not _NAME.match(name):
                     raise SaltInvocationError(
-                        f"The option {name} of section [{section}] cannot be written to a file: "
-                        "its name or value holds a line break or a character that does not "
-                        "belong there."
+                        f"The option {name} of section [{section}] cannot be written to {file}: "
+                        "take out of its name or value the line break or the character that does "
+                        "not belong there."
                     )
                 lines.append(f"{name} = {entry}".rstrip())
     return "\n".join(lines) + "\n"

@@ -282,9 +282,10 @@ def facts():
     """
     What runs on this minion.
 
-    Returns ``{"state", "name", "id", "image", "release", "spec", "started_at", "health",
-    "leftovers", "labels"}``; ``state`` is ``running``, ``stopped``, ``absent`` or ``foreign``
-    (a container named glance_api that this formula did not make).
+    Returns ``{"state", "name", "id", "image", "image_id", "release", "version", "spec", "database",
+    "database_user", "started_at", "restarts", "health", "leftovers", "labels"}``; ``state`` is
+    ``running``, ``stopped``, ``absent`` or ``foreign`` (a container named glance_api that this
+    formula did not make). With the last two there are only ``name`` and ``leftovers`` beside it.
 
     CLI Example:
 

@@ -120,7 +120,8 @@ def pull(reference, timeout, login=None):
     login
         ``{"username", "password"}`` for the registry, or None.
 
-    Returns the same as :py:func:`image`. Raises CommandExecutionError.
+    Returns the same as :py:func:`image`. Raises CommandExecutionError when the registry does not
+    give it, or nothing is heard from it for that long.
 
     CLI Example:
 
@@ -447,7 +448,8 @@ def settle_one_shots(timeout):
     timeout
         Seconds to wait for those that must not be interrupted.
 
-    Returns the names of what was removed.
+    Returns the names of what was removed. Raises CommandExecutionError when one still works on the
+    database by then.
     """
     import docker.errors
 
@@ -614,7 +616,9 @@ def _sentences(doing):
         yield
     except docker.errors.APIError as err:
         reason = _one_line(err.explanation or err)
-        raise CommandExecutionError(f"The Docker engine could not {doing}: {reason}") from err
+        raise CommandExecutionError(
+            f"The Docker engine could not {doing}: {reason.rstrip('.')}."
+        ) from err
     except (docker.errors.DockerException, requests.exceptions.RequestException) as err:
         raise CommandExecutionError(
             f"The Docker engine at {_url()} does not answer (could not {doing}): start it, or name"

@@ -218,6 +218,8 @@ def release(pids, address, port):
 
     Returns whether something was taken off; ``False`` too when nothing listens.
 
+    Raises CommandExecutionError when the kernel refuses it.
+
     CLI Example:
 
     .. code-block:: bash

@@ -52,6 +52,7 @@ def find(settings, before=()):
 
     Returns ``{"containers": [names], "folders": [paths], "drained": [sentence], "balancers":
     [sentence]}``; the last two are drains by the health check and at HAProxy's admin sockets.
+    Raises CommandExecutionError when the folder of the configurations cannot be read.
     """
     one_shots = __salt__["glance_engine.containers"](ONE_SHOT_LABEL)
     working = [one for one in one_shots if __salt__["glance_engine.is_left_alone"](one)]

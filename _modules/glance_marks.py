@@ -63,7 +63,9 @@ def look_around(settings):
     settings
         Result of ``glance_settings.get``.
 
-    Returns what ``glance_sharing.refusal`` takes. Raises CommandExecutionError.
+    Returns ``{"exists", "filesystem": {"mount", "type"}, "known", "marked"}``: whether the
+    directory is there, what it lies on, whether this host has used it, whether its mark is there.
+    Raises CommandExecutionError when the directory does not answer or cannot be read.
     """
     place = settings["glance_file_datadir_volume"]
     _must_answer(place)
@@ -89,7 +91,8 @@ def read(settings):
     settings
         Result of ``glance_settings.get``.
 
-    Returns what ``glance_sharing.connected`` takes. Raises CommandExecutionError.
+    Returns what ``glance_sharing.connected`` takes. Raises CommandExecutionError when the directory
+    cannot be read.
     """
     record, me = _record(settings), settings["minion_id"]
     with _sentences(settings, "read"):
@@ -120,6 +123,8 @@ def remember(settings, nonce):
         Result of ``glance_settings.get``.
     nonce
         The word.
+
+    Raises CommandExecutionError when it cannot be written.
     """
     path = _record_file(settings)
     content = {

@@ -75,6 +75,8 @@ def script(name):
 
     name
         File name below ``glance/files``.
+
+    Raises CommandExecutionError when the file server does not have it.
     """
     source = f"salt://glance/files/{name}"
     saltenv = __opts__.get("saltenv") or "base"
@@ -181,7 +183,8 @@ def answer(run_result, doing):
     except (IndexError, ValueError) as err:
         raise CommandExecutionError(
             f"The one-shot container that was to {doing} ended with code {run_result['rc']} and no"
-            f" answer; its last lines: {last_lines(run_result, 5)}"
+            " answer; put right what its last lines tell and apply again:"
+            f" {last_lines(run_result, 5)}"
         ) from err
 
 

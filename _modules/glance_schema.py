@@ -43,7 +43,7 @@ def look(settings, want, patience=0, quiet=0):
     Returns ``{"position", "heads_in_database", "images", "files", "metadef_namespaces", "waited",
     "pending", "half_done", "changed_by", ...}``; ``position`` is ``empty``, ``current``,
     ``uncontracted``, ``expanded``, ``behind``, ``ahead`` or ``unknown`` (glance/files/schema.py
-    tells what each is).
+    tells what each is). Raises CommandExecutionError when the database cannot be read.
     """
     files = __salt__["glance_configuration.files"](settings, want["labels"]["glance.release"])
     files = __salt__["glance_oneshot.with_scripts"](files, ["schema_pending.py", "schema.py"])
@@ -346,7 +346,8 @@ def create_database(settings, want):
     want
         Result of ``glance_container.wanted``.
 
-    Returns the changes, empty when all is there. Raises CommandExecutionError.
+    Returns the changes, empty when all is there. Raises CommandExecutionError when the server does
+    not answer, or its administrator is not let in or may not do it.
     """
     files = __salt__["glance_configuration.files"](settings, want["labels"]["glance.release"])
     files = __salt__["glance_oneshot.with_scripts"](files, ["database.py"])

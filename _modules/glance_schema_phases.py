@@ -63,7 +63,8 @@ def change(settings, want, step):
     step
         ``expand``, ``migrate``, ``contract`` or ``sync``.
 
-    Returns ``{"before", "after", "repaired", "seconds"}``. Raises CommandExecutionError.
+    Returns ``{"before", "after", "repaired", "seconds"}``. Raises CommandExecutionError when
+    the schema is not one that the step can work on, or the work on it fails.
     """
     order = {
         "phases": PHASES[step],

@@ -48,7 +48,9 @@ def database_present(name, by_upgrade=False):
         else:
             ret["changes"] = __salt__["glance_schema.create_database"](settings, want)
             ret["comment"] = (
-                "The database and its user were made." if ret["changes"] else "They exist."
+                "The database and its user were made."
+                if ret["changes"]
+                else "The database and its user exist."
             )
     except (CommandExecutionError, SaltInvocationError) as err:
         ret.update(result=False, changes={}, comment=str(err))
