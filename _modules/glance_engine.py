@@ -606,7 +606,7 @@ def _sentences(doing):
         instead = (
             "apply glance.prerequisites, which installs it (glance:glance_prerequisites_install)"
             if _may_install()
-            else "install it with 'salt-call --local pip.install docker', or set"
+            else "install it with salt-call --local pip.install '[\"docker>=7.1,<8\"]', or set"
             " glance:glance_prerequisites_install to yes and apply glance.prerequisites"
         )
         raise CommandExecutionError(

@@ -129,9 +129,9 @@ def test_a_minion_without_the_docker_library_gets_one_sentence(loaders, monkeypa
     answer = loaders.states["glance_container.engine_answers"]("Docker engine answers")
     assert answer["result"] is False
     assert answer["comment"] == (
-        "The Python library 'docker' is missing on this minion: install it with 'salt-call --local"
-        " pip.install docker', or set glance:glance_prerequisites_install to yes and apply"
-        " glance.prerequisites."
+        "The Python library 'docker' is missing on this minion: install it with salt-call --local"
+        " pip.install '[\"docker>=7.1,<8\"]', or set glance:glance_prerequisites_install to yes and"
+        " apply glance.prerequisites."
     )
 
 
