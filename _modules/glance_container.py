@@ -27,6 +27,8 @@ VERSION_LABEL = "glance.version"  # version of Glance found in the image, such a
 DATABASE_LABEL = "glance.database"  # the database in use, without credentials
 USER_LABEL = "glance.database_user"  # who it is to the database
 URL_LABEL = "glance.url"  # where it serves
+# What glance_replace adds when a container is made: glance.schema (heads of the schema as they were
+# seen) and glance.former (folders with the configuration of containers before).
 
 
 def __virtual__():

@@ -15,6 +15,7 @@ Here is the order of the steps. What they do: ``glance_newcomer`` (made, fit, in
 """
 
 import functools
+import json
 import logging
 import time
 
@@ -25,6 +26,8 @@ log = logging.getLogger(__name__)
 __virtualname__ = "glance_replace"
 
 NAME = "glance_api"
+# Labels of our containers; see glance_container.
+SCHEMA_LABEL, FORMER_LABEL = "glance.schema", "glance.former"
 AT_ONCE = 10  # seconds that a container gets to stop which serves nobody
 PLANS = {  # what glance_container.decide says, in words
     "start": "No container serves here: one is started.",
@@ -55,6 +58,7 @@ def run(settings, want, files):
     if verdict["do"] == "nothing":
         return {"how": "nothing"}
     log.info("glance-api: %s", verdict)
+    want = _labelled(settings, want)
     __salt__["glance_progress.tell"]("replacement", "begins", text=PLANS[verdict["do"]])
     try:
         report = _carry_out(settings, want, files, verdict, ours)
@@ -157,6 +161,15 @@ def _decide(want):
     __salt__["glance_newcomer.take_the_name"](charge)
     ours, verdict = _look(want)
     return ours, {**verdict, "do": verdict["do"].replace("nothing", "finish")}
+
+
+def _labelled(settings, want):
+    """The wanted container, with what this run has found on the way: no part of its spec."""
+    found = {
+        SCHEMA_LABEL: __salt__["glance_schema.checked"](),
+        FORMER_LABEL: json.dumps(__salt__["glance_leftovers.former"](settings)),
+    }
+    return {**want, "labels": {**want["labels"], **found}}
 
 
 def _look(want):

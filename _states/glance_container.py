@@ -2,8 +2,6 @@
 The glance-api image and container as states.
 """
 
-import json
-
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 __virtualname__ = "glance_container"
@@ -146,8 +144,6 @@ def running(name):
                 f"The container would have been {would.get(verdict['do'], 'replaced')}."
             )
             return ret
-        want["labels"]["glance.schema"] = __salt__["glance_schema.checked"]()
-        want["labels"]["glance.former"] = json.dumps(__salt__["glance_leftovers.former"](settings))
         report = __salt__["glance_replace.run"](settings, want, files)
         ret["comment"] = __salt__["glance_container.describe"](report)
     except (CommandExecutionError, SaltInvocationError) as err:

@@ -15,6 +15,7 @@ from salt.exceptions import CommandExecutionError, SaltInvocationError
 import glance_container
 import glance_fallback
 import glance_leftovers
+import glance_newcomer
 import glance_replace
 from support.model_host import FAULTY, HERE, LOADING, NAME, REPLACING, STOPPING, Host, Killed
 
@@ -523,6 +524,25 @@ def test_imports_without_a_connection_end_in_peace(host_with, strategy, addresse
         assert not host.refused, f"killed at {step}: {host.refused} {host.events}"
         if ended:
             return
+
+
+def test_a_container_bears_what_was_found_when_it_was_made(host_with):
+    """It is no part of what it is made from, so the next run finds it as wanted."""
+    host, made = host_with(), []
+    functions = glance_newcomer.__salt__
+    create = functions["glance_engine.create"]
+
+    def noted(name, spec, labels, policy):
+        made.append(labels)
+        create(name, spec, labels, policy)
+
+    functions["glance_engine.create"] = noted
+    functions["glance_leftovers.former"] = lambda settings: ["/before/glance-api.d"]
+    want = host.want("new")
+    glance_replace.run(host.settings_for("new"), want, {})
+    found = {"glance.schema": "seen", "glance.former": '["/before/glance-api.d"]'}
+    assert made == [{**want["labels"], **found}]
+    assert want == host.want("new")
 
 
 def test_what_was_waited_for_is_told(host_with):
