@@ -96,7 +96,7 @@ def default_store(settings):
     """
     Return the name of the store that takes images for which no store is named.
 
-    Kolla's precedence: vmware, the first ceph, swift, s3, file.  Empty if no store can.
+    Kolla's precedence: vmware, the first ceph, swift, s3, file; then cinder.  Empty if none can.
 
     settings
         Settings as ``glance_defaults`` completes them.
