@@ -27,7 +27,7 @@ def main(order, url):
     except schema.Refused as refused:
         print(f"{refused}.", file=sys.stderr)
         return 1
-    except Exception as error:  # noqa: BLE001  (one of several libraries' errors)
+    except Exception as error:  # one of several libraries' errors
         print(schema.sentence(error, url), file=sys.stderr)
         return 1
     return 0

@@ -36,7 +36,7 @@ def main(url, order):
             try:
                 _work(url, order)
                 done, after = True, schema.look(url)
-            except Exception as error:  # noqa: BLE001  (one of several libraries' errors)
+            except Exception as error:  # one of several libraries' errors
                 if _code(error) not in LOCKED:
                     raise
                 if time.monotonic() > deadline:

@@ -54,7 +54,7 @@ def test_haproxy_refuses_a_wrong_one(haproxy):
 class Healthy(http.server.BaseHTTPRequestHandler):
     """An API of which the health check is well, unless its server has `drains`."""
 
-    def do_GET(self):  # noqa: N802 - the name that the library asks for
+    def do_GET(self):  # the name that the library asks for
         bad = self.path == "/v2/bad" or (self.server.drains and self.path == "/healthcheck")
         if bad and "X-Client" in self.headers:
             self.server.refused += 1

@@ -69,7 +69,7 @@ class Engines:
         self.shared = self._root / "images"  # seen by all hosts
         numbers = range(1, count + 1)
         self.hosts = [
-            # No session has such a number: 1 to 25 are theirs, 101 to 125 of their services.
+            # No run has such a number: 1 to 25 are theirs, 101 to 125 of their services.
             Host(n, TestEngine(session.ENGINE_NUMBER + 100 + 100 * n), self._root / f"ctl{n}")
             for n in numbers
         ]

@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from support.engines import Engine  # noqa: E402
-from support.load_process import LoadProcess  # noqa: E402
-from support.salt_call import SaltCall  # noqa: E402
+from support.engines import Engine
+from support.load_process import LoadProcess
+from support.salt_call import SaltCall
 
 ENGINE = 0  # the testbed's own, which holds the images
 ADDRESS = "127.0.99.1"

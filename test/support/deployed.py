@@ -4,6 +4,7 @@ The schema is bootstrapped by the formula itself once per image; later deploymen
 that database, which the formula finds and takes as it is.
 """
 
+import contextlib
 import copy
 import http.client
 import io
@@ -363,10 +364,8 @@ def wait_for(condition, seconds, what):
     """Wait until a condition holds; `what` says in the error what did not happen."""
     deadline = time.monotonic() + seconds
     while True:
-        try:
+        with contextlib.suppress(docker.errors.NotFound):
             if found := condition():
                 return found
-        except docker.errors.NotFound:
-            pass
         assert time.monotonic() < deadline, f"{what} did not happen within {seconds} s"
         time.sleep(0.1)

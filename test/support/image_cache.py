@@ -169,7 +169,7 @@ class ImageCache:
                 try:
                     self.download(images[turn % len(images)])
                     done.append(turn)
-                except Exception as error:  # noqa: BLE001 - told at the end, from this thread
+                except Exception as error:  # told at the end, from this thread
                     faults.append(repr(error)[:2000])
                 turn += count + 1
                 over.wait(PACE)

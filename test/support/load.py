@@ -40,7 +40,7 @@ import aiohttp
 from aiohttp import web
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from support.load_book import Book, write  # noqa: E402
+from support.load_book import Book, write
 
 MIB = 1024 * 1024
 # For a Glance that believes these headers, without a Keystone.

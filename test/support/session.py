@@ -1,4 +1,4 @@
-"""Which engine and which addresses this test session uses."""
+"""Which engine and which addresses this run of the tests uses."""
 
 import atexit
 import fcntl
@@ -53,7 +53,7 @@ def script(name, *arguments, limit=BUILD_LIMIT):
 
 
 def claim():
-    """Make sure that no other session uses the same engine; return the lock to keep."""
+    """Make sure that no other run uses the same engine; return the lock to keep."""
     path = work_folder() / "lock" / f"session-{ENGINE_NUMBER}"
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = open(path, "a+", encoding="utf8")  # noqa: SIM115 - kept open: it is the lock
@@ -63,7 +63,7 @@ def claim():
         handle.seek(0)
         owner = handle.read().strip() or "unknown"
         raise RuntimeError(
-            f"another session (pid {owner}) uses engine {ENGINE_NUMBER}: "
+            f"another run (pid {owner}) uses engine {ENGINE_NUMBER}: "
             "set GLANCE_TESTBED_ENGINE to another number from 1 to 25"
         ) from None
     handle.truncate(0)

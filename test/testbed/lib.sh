@@ -71,7 +71,7 @@ hash_of() {
 locked() {
   exec {LOCK_FD}>"$TESTBED/lock/$1"
   if ! flock -n "$LOCK_FD"; then
-    say "waiting for another session that holds the lock $1 ..."
+    say "waiting for another run that holds the lock $1 ..."
     flock "$LOCK_FD"
   fi
 }
