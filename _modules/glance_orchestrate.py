@@ -11,6 +11,8 @@ import time
 
 import salt.client
 import salt.key
+import salt.pillar
+import salt.utils.args
 import salt.utils.minions
 from salt.exceptions import CommandExecutionError, SaltClientError, SaltInvocationError
 
@@ -67,6 +69,13 @@ def plan(mode, group=None, test=False, saltenv="base", again=False):
     """
     hosts, made, began, start = [], None, False, time.monotonic()
     try:
+        lost = [f"glance:{key}" for key in _lost()]
+        if lost:
+            raise CommandExecutionError(
+                f"{', '.join(lost)} in the pillar of this command would reach no host, since each"
+                " reads its own pillar: write it there. Only glance:glance_api_group may be named"
+                " here."
+            )
         hosts = _group(group)
         again = again and __salt__["glance_lock.held"]()
         if not test:
@@ -174,7 +183,22 @@ def _with_pillar():
 
 
 def _pillar(minion):
-    return __salt__["saltutil.runner"]("pillar.show_pillar", arg=[minion]) or {}
+    """
+    The pillar of a minion, with its secrets: compiled here, since what a runner answers goes to
+    the event bus and into the job cache.
+    """
+    grains = salt.utils.minions.get_minion_data(minion, __opts__)[1] or {"fqdn": minion}
+    return salt.pillar.Pillar(__opts__, grains, minion, "base").compile_pillar()
+
+
+def _lost():
+    """Keys below ``glance:`` that the command line names in vain, since each host reads its own."""
+    if __opts__.get("fun") not in ("state.orchestrate", "state.orch", "state.sls"):
+        return []
+    words = [one for one in __opts__.get("arg") or [] if isinstance(one, str)]
+    pillar = salt.utils.args.parse_input(words, condition=False)[1].get("pillar")
+    glance = pillar.get("glance") if isinstance(pillar, dict) else None
+    return [key for key in glance or {} if key != "glance_api_group"]
 
 
 def _names(group):

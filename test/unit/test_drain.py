@@ -183,6 +183,7 @@ class Calm(World):
 @pytest.fixture
 def calm(world):
     """A World in which ctl1 begins a drain while HAProxy sends requests to it only."""
+
     def make(dead=(), allowed=1):
         made = world(1, dead, allowed, Calm)
         made.local.name = "ctl1"

@@ -134,6 +134,39 @@ def test_a_group_may_be_a_text_with_commas_as_in_any_pillar(master):
     assert glance_orchestrate.plan("deploy")["hosts"] == GROUP
 
 
+def typed(*words):
+    return {"fun": "state.orchestrate", "arg": ["glance.orchestrate.upgrade", *words]}
+
+
+def test_a_key_that_the_command_line_names_in_vain_is_refused(master, monkeypatch):
+    pillar = '{"glance": {"glance_upgrade_contract": "hold", "glance_api_group": ["ctl1"]}, "x": 1}'
+    monkeypatch.setattr(glance_orchestrate, "__opts__", typed("test=True", f"pillar={pillar}"))
+    assert refusal(group=GROUP) == (
+        "glance:glance_upgrade_contract in the pillar of this command would reach no host, since"
+        " each reads its own pillar: write it there. Only glance:glance_api_group may be named"
+        " here."
+    )
+    assert master.client.asked == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (),
+        ("saltenv=dev", 'pillar={"glance": {"glance_api_group": ["ctl1", "ctl2"]}}'),
+        ("pillar={other: 1}",),
+        ("pillar={glance: null}",),
+    ],
+)
+def test_the_command_line_may_name_the_group(master, monkeypatch, words):
+    monkeypatch.setattr(glance_orchestrate, "__opts__", typed(*words))
+    assert glance_orchestrate.plan("deploy", group=GROUP)["plan"] is master.made
+    # The words of another function mean something else.
+    other = {"fun": "salt.cmd", "arg": ["glance_orchestrate.plan", 'pillar={"glance": {"a": 1}}']}
+    monkeypatch.setattr(glance_orchestrate, "__opts__", other)
+    assert glance_orchestrate.plan("deploy", group=GROUP)["plan"] is master.made
+
+
 def test_few_calls_and_the_modules_come_before_the_facts(master):
     glance_orchestrate.plan("deploy", group=GROUP)
     assert master.client.asked == [
