@@ -102,10 +102,11 @@ class Victim:
         return self.process.returncode
 
     def kill(self):
-        """SIGKILL the whole process group."""
+        """SIGKILL the whole process group; fail when the run had ended already."""
         os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        code = self.process.wait()
         self._close()
+        assert code == -signal.SIGKILL, f"ended with {code} before the kill: {self.lines[-20:]}"
 
     def _close(self):
         self._stream.close()

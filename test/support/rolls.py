@@ -280,6 +280,8 @@ def kill(cluster, job, *victims, host="ctl1"):
     """
     if "orchestration" in victims:
         os.killpg(job.process.pid, signal.SIGKILL)
+        code = job.process.wait()
+        assert code == -signal.SIGKILL, f"it ended with {code} before it was killed"
     if "minion" in victims:
         minion = cluster.master.minions[host]
         minion.terminate()  # with the job that is at work
