@@ -516,3 +516,14 @@ def test_the_proof_names_no_real_database_or_directory(sample):
     assert "mysql" not in text
     assert "/var/lib/glance" not in text.replace("/etc/glance", "")
     assert "filesystem_store_datadirs = /tmp/glance-proof/file/0:200" in text
+
+
+@pytest.mark.parametrize(("given", "waits"), [({}, "10"), ({"rados_connect_timeout": 3}, "3")])
+def test_the_proof_waits_for_no_ceph_that_is_the_operators_own(given, waits):
+    """A store that stands in his file alone has no timeout of ours."""
+    own = {"own": {"rbd_store_ceph_conf": "/etc/ceph/own.conf", **given}}
+    settings = settings_of("trial", glance_custom_config={"glance-api.conf": own})
+    proof = glance_configuration.proof_files(settings, NEW, PROVE)
+    assert f"rados_connect_timeout = {waits}\n" in proof["glance-api.conf"]["text"]
+    served = glance_configuration.files(settings, NEW)["glance-api.conf"]["text"]
+    assert ("rados_connect_timeout" in served) is bool(given)
