@@ -78,10 +78,10 @@ def in_reach(name):
     ret = {"name": name, "result": True, "changes": {}, "comment": "All images stay in reach."}
     try:
         settings = __salt__["glance_settings.get"]()
-        want, _ = (None, None)
-        if settings["runs_api"]:
-            want, _ = __salt__["glance_container.desired"](settings, look=not __opts__["test"])
-        if not settings["runs_api"] or want and __salt__["glance_container.serves"](want["hash"]):
+        if not settings["runs_api"]:
+            return ret
+        want, _ = __salt__["glance_container.desired"](settings, look=not __opts__["test"])
+        if want and __salt__["glance_container.serves"](want["hash"]):
             return ret
         lost = __salt__["glance_datadir.out_of_reach"](settings)
         place = settings["glance_file_datadir_volume"]
