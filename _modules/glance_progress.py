@@ -75,7 +75,8 @@ def told(phase, work, *arguments, text="", fault=None):
     try:
         result = work(*arguments)
     except (CommandExecutionError, SaltInvocationError) as err:
-        tell(phase, "failed", round(time.monotonic() - began, 1), str(err))
+        reason = " ".join(str(err).split())
+        tell(phase, "failed", round(time.monotonic() - began, 1), reason)
         raise
     why = fault(result) if fault else ""
     took = round(time.monotonic() - began, 1)

@@ -42,12 +42,12 @@ def test_what_is_followed_begins_and_ends(host):
 
 def test_what_fails_never_only_begins(host):
     def broken():
-        raise CommandExecutionError("No registry.")
+        raise CommandExecutionError("It is refused:\nno registry.")
 
-    with pytest.raises(CommandExecutionError, match="No registry"):
+    with pytest.raises(CommandExecutionError, match="no registry"):
         glance_progress.told("pull", broken)
     told = [(data["state"], data["text"]) for _, data in host.sent]
-    assert told == [("begins", ""), ("failed", "No registry.")]
+    assert told == [("begins", ""), ("failed", "It is refused: no registry.")]
     assert host.sent[1][1]["seconds"] >= 0
 
 
