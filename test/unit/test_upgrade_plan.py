@@ -494,9 +494,7 @@ def test_contract_is_refused_while_anything_old_is_left(where):
     if where == "silent":
         facts["hosts"][1]["answers"] = False
     elif where == "beside":
-        facts["hosts"][1]["others"] = [
-            {"name": "glance_api_old", "release": "2026.1"}
-        ]
+        facts["hosts"][1]["others"] = [{"name": "glance_api_old", "release": "2026.1"}]
     else:
         facts["hosts"][1]["running"]["release"] = "2026.1"
     assert "ctl2" in glance_upgrade.contract_refusal(facts)
