@@ -9,6 +9,7 @@ import contextlib
 import pytest
 
 from support.deployed import wait_for
+from support.overheard import Overheard
 from support.rolls import (
     ADVISORIES,
     BETWEEN,
@@ -37,6 +38,8 @@ RATE = 20
 LONG = 240  # seconds until a point must have been reached; that a lock is held
 # Seconds until HAProxy has seen five checks fail, one every two seconds, and then two of them work.
 NOTICED, SEEN = 8, 4
+# Passwords of the pillar that can be told from any other word.
+SECRETS = ("glance_database_password", "glance_keystone_password", "memcache_secret_key")
 LIMIT = 1.15  # of the seconds that cannot be avoided
 
 
@@ -144,12 +147,14 @@ def test_the_way_back_after_the_canary(cluster):
 def test_rolling_under_load_though_it_is_killed_three_times(cluster):
     """No failed request, no altered image, and at least two hosts in rotation all the time.
 
-    Killed while the schema is expanded, with a minion in its hand-over, between two containers.
+    Killed while the schema is expanded, with a minion in its hand-over, between two containers. No
+    password leaves the pillar meanwhile.
     """
     on_the_old_release(cluster, fresh_schema=True)
     cluster.haproxy.wait()
     both = 2  # containers, while one takes over from the other
-    with cluster.load(rate=RATE) as load, Rotation(cluster.haproxy) as rotation:
+    overheard = Overheard(cluster.master)
+    with cluster.load(rate=RATE) as load, Rotation(cluster.haproxy) as rotation, overheard:
         job = start(cluster)
         cluster.master.event("glance/ctl1/expand", seconds=LONG)
         kill(cluster, job, "orchestration")
@@ -162,12 +167,14 @@ def test_rolling_under_load_though_it_is_killed_three_times(cluster):
         wait_for(lambda: len(second.containers()) == both or job.ended, LONG, "a hand-over")
         kill(cluster, job, "orchestration")
 
-        finishes(cluster)
+        last = finishes(cluster).answer
         load.wait(requests=REQUESTS)
         report = load.stop()
     is_good(report)
     rotation.check()
     assert heads(cluster) == NEW_HEADS
+    secrets = {key: cluster.keys[key] for key in SECRETS}
+    assert overheard.leaks(secrets, [last.stdout + last.stderr]) == []
 
 
 def test_a_finished_upgrade_is_over(cluster):

@@ -5,7 +5,8 @@ from support.docker_engine import archive
 from support.engines import work_folder
 from support.memcached import PORT, Memcached
 
-GLANCE_PASSWORD, LOAD_PASSWORD = "glance-secret", "load-secret"
+# None of these is a part of another word, such as a file name.
+GLANCE_PASSWORD, LOAD_PASSWORD = "glance-keystone-secret", "load-secret"
 DATABASE_PASSWORD = "glance-database-secret"
 
 

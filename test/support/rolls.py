@@ -295,11 +295,12 @@ def kill(cluster, job, *victims, host="ctl1"):
 
 
 def finishes(cluster):
-    """The same command goes on to the end, and nothing is left over."""
+    """The same command goes on to the end, and nothing is left over. Returns its Roll."""
     roll = Roll(cluster)
     assert roll.rc == 0, (roll.failed, cluster.told(roll.answer))
     assert everywhere(cluster, NEW)
     assert left_over(cluster) == []
+    return roll
 
 
 def is_good(report):
