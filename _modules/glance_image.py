@@ -103,7 +103,7 @@ def release_of(reference, look_inside=True):
 
 def _look_inside(reference):
     script = __salt__["cp.cache_file"](
-        "salt://glance/files/release.py", saltenv=__opts__.get("saltenv") or "base"
+        "salt://glance/files/release.py", saltenv=__salt__["glance_formula.saltenv"]()
     )
     if not script:
         raise CommandExecutionError(

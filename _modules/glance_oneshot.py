@@ -79,8 +79,7 @@ def script(name):
     Raises CommandExecutionError when the file server does not have it.
     """
     source = f"salt://glance/files/{name}"
-    saltenv = __opts__.get("saltenv") or "base"
-    path = __salt__["cp.cache_file"](source, saltenv=saltenv)
+    path = __salt__["cp.cache_file"](source, saltenv=__salt__["glance_formula.saltenv"]())
     if not path:
         raise CommandExecutionError(
             f"{source} is not on the file server: serve the whole formula, not parts of it."

@@ -32,7 +32,8 @@ SYNC = {
 }
 BUSY = 1800  # seconds that the work of an earlier run may take to end
 POLL = 2  # seconds between two questions
-WORK = ("state.", "glance_host.")
+WITHIN = "glance_formula.within"  # makes a function read the files that the steps read
+WORK = ("state.", "glance_host.", WITHIN)
 # Seconds after which a lock of another machine expires: for each host, and for the group, which is
 # waited for twice, has its database backed up and goes through three phases of the schema.
 HOST_TIME, GROUP_TIME = 1800, 2 * BUSY + 3600 + 3 * 1800
@@ -92,6 +93,8 @@ def plan(mode, group=None, test=False, saltenv="base", again=False):
         }
         for step in made["steps"]:
             step.setdefault("kwarg", {}).update(_handed_on(step, hosts, saltenv))
+            if step["do"] == "function":
+                step.update(fun=WITHIN, arg=[saltenv, step["fun"]])
     except (CommandExecutionError, SaltInvocationError, SaltClientError) as err:
         made = _refusal(str(err))
     finally:
@@ -225,7 +228,7 @@ def _gather(mode, hosts, test, saltenv, again=False, look=True, wait=0):
         alive = _wait_for_work(client, hosts, wait)
         if look:
             _refresh(client, alive, saltenv)
-        told = _ask(client, alive, "glance_host.facts", kwarg=kwarg)
+        told = _ask(client, alive, WITHIN, [saltenv, "glance_host.facts"], kwarg)
         outsiders = [] if mode != "upgrade" else _outsiders(client, hosts)
     found = [_host(host, host in alive, told.get(host)) for host in hosts]
     settings = found[0]["settings"]

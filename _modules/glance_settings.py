@@ -46,7 +46,7 @@ def get(saltenv=None, **job):
     answers of jobs are kept and logged.
 
     saltenv
-        Environment to take ``glance/defaults.yaml`` from; by default the minion's own.
+        Environment to take ``glance/defaults.yaml`` from; by default that of this job.
 
     job
         What Salt adds when this is a job of its own, or one of several functions of a job.
@@ -296,7 +296,7 @@ def _resolved(saltenv):
 
 
 def _saltenv():
-    return __opts__.get("saltenv") or "base"
+    return __salt__["glance_formula.saltenv"]()
 
 
 def _schema(saltenv):

@@ -1,6 +1,7 @@
 """The word for the version of the formula that Salt has synced."""
 
 import pytest
+from salt.exceptions import CommandExecutionError
 
 import glance_formula
 
@@ -40,3 +41,34 @@ def test_a_minion_without_modules_has_a_word_too(tmp_path, monkeypatch):
     options = {"extension_modules": str(tmp_path / "none")}
     monkeypatch.setattr(glance_formula, "__opts__", options, raising=False)
     assert glance_formula.digest()
+
+
+@pytest.fixture
+def job(monkeypatch):
+    """A job of a minion whose configuration names an environment; a function: its options."""
+
+    def make(**options):
+        functions = {
+            "glance_host.facts": lambda **given: (glance_formula.saltenv(), given),
+            "glance_settings.get": lambda: "secrets",
+        }
+        for name, value in (("__salt__", functions), ("__context__", {}), ("__opts__", options)):
+            monkeypatch.setattr(glance_formula, name, value, raising=False)
+
+    return make
+
+
+@pytest.mark.parametrize(("options", "own"), [({"saltenv": "test"}, "test"), ({}, "base")])
+def test_a_function_reads_the_files_that_a_step_reads(job, options, own):
+    job(**options)
+    assert glance_formula.saltenv() == own
+    given = {"saltenv": "dev", "look": True}
+    asked = glance_formula.within("dev", "glance_host.facts", **given, __pub_jid="7")
+    assert asked == ("dev", given)
+    assert glance_formula.saltenv() == own, "the next job of this process has its own"
+
+
+def test_it_calls_nothing_that_tells_secrets(job):
+    job()
+    with pytest.raises(CommandExecutionError, match=r"glance_settings\.get is no function of"):
+        glance_formula.within("dev", "glance_settings.get")

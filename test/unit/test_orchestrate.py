@@ -25,6 +25,8 @@ class Client:
         pass
 
     def cmd(self, hosts, fun, **more):
+        if fun == "glance_formula.within":
+            self.saltenv, fun = more["arg"]
         self.asked.append((fun, list(hosts)))
         self.keywords = more.get("kwarg")
         assert more["tgt_type"] == "list" and more["full_return"]
@@ -299,6 +301,18 @@ def test_a_step_on_the_master_looks_at_the_same_hosts(master):
         },
         "saltenv": "base",
     }
+
+
+def test_hosts_and_steps_read_the_files_of_the_same_environment(master):
+    function = {"do": "function", "fun": "glance_host.precheck", "hosts": GROUP}
+    master.made = {**master.made, "steps": [function]}
+    (step,) = glance_orchestrate.plan("deploy", group=GROUP, saltenv="dev")["plan"]["steps"]
+    assert step["fun"] == "glance_formula.within"
+    assert step["arg"] == ["dev", "glance_host.precheck"] and step["kwarg"] == {}
+    assert master.client.saltenv == "dev"
+    assert master.client.keywords["saltenv"] == "dev", "the dry run as well"
+    master.client.answers["saltutil.running"] = [{"fun": "glance_formula.within", "jid": "7"}]
+    assert refusal(group=GROUP, test=True).startswith("Salt still works on ctl1")
 
 
 def test_contraction_is_confirmed_or_refused_in_a_sentence(master):
