@@ -52,22 +52,24 @@ def drain(settings):
     return bool(sockets) and len(sockets) >= len(settings["glance_loadbalancer_group"])
 
 
-def alone(settings):
+def out_of_rotation(settings):
     """
-    The other servers of backends in which HAProxy sends requests to this host only, each with the
-    reason; empty when another one is up, or HAProxy knows no other. Only looks; of a HAProxy that
-    does not answer nothing is known.
+    Other servers of this host's backends to which a HAProxy sends no new request. Only looks.
 
     settings
         Result of ``glance_settings.get``.
+
+    Returns ``{"asked": sockets that have answered, "servers": [{"name", "address", "status",
+    "text"}]}``; ``status`` is ``drained``, ``in maint`` or ``down``, ``text`` part of a sentence.
     """
-    found = []
+    asked, servers = [], []
     for one in settings["glance_haproxy_socket"]:
         try:
-            found += _idle_others(settings, one)
+            servers += _out_at(settings, one)
+            asked.append(one)
         except CommandExecutionError as err:
             log.warning("glance-api: %s", err)
-    return found
+    return {"asked": asked, "servers": servers}
 
 
 def renew(settings):
@@ -158,17 +160,18 @@ def _is_own(settings, server):
     return (server["srv_addr"], server["srv_port"]) == here
 
 
-def _idle_others(settings, where):
-    """What HAProxy has against the others, of backends in which only this host serves."""
-    backends = {}
-    for row in _table(where, "show servers state"):
-        own, others = backends.setdefault(row["be_name"], ([], []))
-        (own if _is_own(settings, row) else others).append(row)
+def _out_at(settings, where):
+    rows = _table(where, "show servers state")
+    backends = {row["be_name"] for row in rows if _is_own(settings, row)}
     return [
-        f"{'/'.join(_name(server))} at HAProxy {where} is {_status(server)}"
-        for own, others in backends.values()
-        if any(map(_is_used, own)) and not any(map(_serves, others))
-        for server in others
+        {
+            "name": row["srv_name"],
+            "address": row["srv_addr"],
+            "status": _status(row),
+            "text": f"{'/'.join(_name(row))} at HAProxy {where} is {_status(row)}",
+        }
+        for row in rows
+        if row["be_name"] in backends and not _is_own(settings, row) and not _serves(row)
     ]
 
 

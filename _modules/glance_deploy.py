@@ -58,7 +58,7 @@ def _in_order(hosts):
         key=lambda host: (
             host["runs_api"] is False,
             not set(FOR_ALL) & set(host["would"]),
-            _serves(host),
+            _serves(host) and not host["drained_at"],
         ),
     )
 

@@ -36,14 +36,17 @@ def begin(settings, in_turn=False):
         Settings of ``glance_settings.get``, by which the container in charge is reached.
     in_turn
         Wait until so many other hosts of the group serve that no more are out at once than
-        ``glance_upgrade_max_unavailable`` allows, and never all that answer; nor is this host taken
-        out while it is the only one that HAProxy, where it can be asked, sends requests to.
+        ``glance_upgrade_max_unavailable`` allows, and one that answers and is not kept out by
+        HAProxy, where that can be asked, is left.
 
-    Raises CommandExecutionError when it cannot be done, or when HAProxy goes on sending requests to
-    this host only although others answer; the host is then in rotation as before.
+    Raises CommandExecutionError when it cannot be done, or when others answer but HAProxy keeps all
+    of them out; the host is then in rotation as before.
     """
     others = _others(settings) if in_turn else []
-    _announce(settings, others)
+    if others:
+        _announce(settings, others)
+    else:
+        __salt__["glance_api.drain"](settings, by=BY)
     try:
         told = __salt__["glance_balancer.drain"](settings)
         if not told and _is_balanced(settings):
@@ -146,50 +149,107 @@ def _announce(settings, others):
     Switch the health check off while enough of the other hosts are in rotation.
 
     Of hosts that announce themselves at once each sees the others and steps back if they are too
-    many; which of them comes back first is their order in the group. A host that stays away for
-    longer than a replacement can take is waited for no more: a sole survivor may be worked on. One
-    that answers while HAProxy sends it nothing is not away, so that it is no reason to go on.
+    many; which of them comes back first is their order in the group.
     """
-    away, since = {}, None
-    order = 1 + settings["glance_api_hosts"].index(settings["minion_id"]) if others else 1
+    turn = _Turn(settings, others)
+    order = 1 + settings["glance_api_hosts"].index(settings["minion_id"])
     while True:
-        missing, alone = _look(settings, others, away)
-        if not missing and not alone:
+        if turn.has_come():
             __salt__["glance_api.drain"](settings, by=BY)
-            missing, alone = _look(settings, others, away)
-            if not missing and not alone:
+            if turn.has_come(announced=True):
                 return
             __salt__["glance_api.resume"]()
-        now = time.monotonic()
-        since = None if missing else now if since is None else since
-        if since is not None and now - since > __salt__["glance_haproxy.notice"](settings) + SETTLE:
-            raise CommandExecutionError(
-                "This host stays in rotation, because HAProxy sends requests to no other one"
-                f" ({', '.join(alone)}), although others answer: set one 'ready' there ('set server"
-                " ... state ready'), or see why its checks fail, and apply again."
-            )
-        words = [f"{name} is not in rotation" for name in missing] or alone
-        log.info("glance-api: waiting, because %s", ", ".join(words))
+        turn.must_come()
+        log.info("glance-api: waiting, because %s", ", ".join(turn.reasons))
         time.sleep(POLL * order)
 
 
-def _look(settings, others, away):
+class _Turn:
     """
-    Names of the hosts to wait for, and what HAProxy has against the others if it sends requests to
-    this one only; both empty when this host may go. ``away`` keeps since when hosts do not answer.
+    What this host sees of the others while it waits for its turn.
+
+    Another one serves if its health check answers and no HAProxy that can be asked keeps it out. A
+    host that does not answer, or is drained, is in its replacement; after the time that this may
+    take it is waited for no more, so that a sole survivor may be worked on. Whatever is allowed,
+    one that serves must be left as long as any other host answers.
     """
-    patience = settings["glance_drain_timeout"] + settings["glance_healthy_deadline"]
-    now, count = time.monotonic(), 1 + len(others)
-    for one in others:
-        if _answers(settings, one["address"]):
-            away.pop(one["name"], None)
-        else:
-            away.setdefault(one["name"], now)
-    missing = [name for name, since in away.items() if now - since <= patience]
-    left = count - (len(away) - len(missing))
-    allowed = min(at_once(settings["glance_upgrade_max_unavailable"], count), max(1, left - 1))
-    alone = __salt__["glance_balancer.alone"](settings) if len(away) < len(others) else []
-    return ([], []) if len(missing) < allowed and not alone else (missing, alone)
+
+    SILENT, AT_HAPROXY = "silent", ("drained", "down", "in maint")
+
+    def __init__(self, settings, others):
+        self._settings, self._others = settings, others
+        self._asked = settings["glance_haproxy_socket"]
+        self._since = {}  # (host, what is against it): since when
+        self._stuck = None  # since when no waiting helps
+        self._at_once = at_once(settings["glance_upgrade_max_unavailable"], 1 + len(others))
+        self.reasons = []
+
+    def has_come(self, announced=False):
+        """
+        Whether this host may go; ``announced`` when its health check is off already, so that no
+        time must be lost with a HAProxy that does not answer.
+        """
+        now, found = time.monotonic(), self._look(announced)
+        self._since = {
+            (host, what): self._since.get((host, what), now) for host, (what, _) in found.items()
+        }
+        self.reasons = [text for _, text in found.values()]
+        patience = self._patience()
+        missing = [what for (_, what), since in self._since.items() if now - since < patience[what]]
+        serving = len(found) < len(self._others)
+        nobody = not missing and all(what == self.SILENT for _, what in self._since)
+        if serving or nobody:
+            self._stuck = None
+            return len(missing) < self._at_once
+        self._stuck = None if missing else now if self._stuck is None else self._stuck
+        return False
+
+    def must_come(self):
+        """Raise CommandExecutionError when no other host serves, and none is on its way back."""
+        if self._stuck is None or time.monotonic() - self._stuck < self._moment():
+            return
+        raise CommandExecutionError(
+            f"This host stays in rotation, because no other one serves ({', '.join(self.reasons)}):"
+            " apply there, set it 'ready' at HAProxy ('set server ... state ready') or see why its"
+            " checks fail, and apply again."
+        )
+
+    def _look(self, announced):
+        """``{host: (what is against it, the same as part of a sentence)}`` of all but serving."""
+        where = self._asked if announced else self._settings["glance_haproxy_socket"]
+        seen = __salt__["glance_balancer.out_of_rotation"](
+            {**self._settings, "glance_haproxy_socket": where}
+        )
+        self._asked, found = seen["asked"], {}
+        for one in self._others:
+            if not _answers(self._settings, one["address"]):
+                words = f"{one['name']} does not answer its health check"
+                found[one["name"]] = (self.SILENT, words)
+                continue
+            against = [
+                (server["status"], server["text"])
+                for server in seen["servers"]
+                if one["name"] == server["name"] or one["address"] == server["address"]
+            ]
+            if against:
+                # What ends by itself counts most.
+                found[one["name"]] = min(against, key=lambda one: self.AT_HAPROXY.index(one[0]))
+        return found
+
+    def _patience(self):
+        """Seconds for which each reason is a passing one."""
+        settings = self._settings
+        replacement = settings["glance_drain_timeout"] + settings["glance_healthy_deadline"]
+        return {
+            self.SILENT: replacement,
+            "drained": replacement,
+            "down": self._moment(),
+            "in maint": 0,  # an operator's will
+        }
+
+    def _moment(self):
+        """Seconds in which HAProxy must have seen that a host serves again."""
+        return __salt__["glance_haproxy.notice"](self._settings) + SETTLE
 
 
 def _answers(settings, address):

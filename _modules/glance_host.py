@@ -46,8 +46,9 @@ def facts(schema=None, changes=False, look=False, prove=False, saltenv="base"):
         Environment of the SLS.
 
     Returns ``{"settings", "faults", "runs_api", "running", "others", "wanted", "change", "would",
-    "drains", "drained_by", "schema", "sharing", "proved", "seconds"}``; ``faults`` are sentences,
-    ``drains`` tells why one host that is to be handed over would be drained, or None, ``proved``
+    "drains", "drained_by", "drained_at", "schema", "sharing", "proved", "seconds"}``; ``faults``
+    are sentences, ``drains`` tells why one host that is to be handed over would be drained, or
+    None, ``drained_at`` where HAProxy keeps this host out without anybody's will, ``proved``
     whether the image accepts the configuration, ``seconds`` how long the looks at the ``database``
     and the ``proof`` of the configuration took. Without secrets.
 
@@ -85,6 +86,7 @@ def unknown():
         "would": [],
         "drains": None,
         "drained_by": None,
+        "drained_at": [],
         "schema": None,
         "sharing": None,
         "proved": False,
@@ -191,9 +193,10 @@ def _look(found, schema, look, prove):
         hash=want["hash"],
     )
     verdict = __salt__["glance_container.decide"](ours, want["hash"], want["policy"])
-    left = sum(__salt__["glance_leftovers.find"](settings).values(), [])
+    left = __salt__["glance_leftovers.find"](settings)
+    found["drained_at"] = left["balancers"]
     serves = found["running"] and found["running"]["serves"]
-    found["change"] = bool(verdict["do"] != "nothing" or left or not serves)
+    found["change"] = bool(verdict["do"] != "nothing" or any(left.values()) or not serves)
     if settings["glance_upgrade_handover_single_host"] and found["change"] and look and serves:
         found["drains"] = __salt__["glance_replace.why_drain"](settings, now["name"], files)
     if schema == settings["minion_id"] and not found["faults"]:

@@ -22,6 +22,7 @@ __virtualname__ = "glance_orchestrate"
 
 PLANNER = {"deploy": "glance_deploy", "upgrade": "glance_upgrade", "rollback": "glance_upgrade"}
 ANSWER = 10  # seconds a minion may take to answer at all
+PRESENT = 3  # the same for one that is not needed; asked once more whether it works on that
 # Seconds after which a minion that works is asked whether it still does (no deadline).
 PATIENCE = 60
 REFRESH = {"glance_formula.digest": [], "saltutil.refresh_pillar": ["wait=True"]}
@@ -181,8 +182,9 @@ def _candidates(accepted):
 
 
 def _with_pillar():
-    known = salt.utils.minions.CkMinions(__opts__).check_minions("glance:*", "pillar")
-    return set(known["minions"])
+    """Those of which the master's cache has the pillar; empty without that cache."""
+    check = salt.utils.minions.CkMinions(__opts__).check_minions
+    return set(check("glance:*", "pillar", greedy=False)["minions"])
 
 
 def _pillar(minion):
@@ -201,7 +203,8 @@ def _lost():
     words = [one for one in __opts__.get("arg") or [] if isinstance(one, str)]
     pillar = salt.utils.args.parse_input(words, condition=False)[1].get("pillar")
     glance = pillar.get("glance") if isinstance(pillar, dict) else None
-    return [key for key in glance or {} if key != "glance_api_group"]
+    glance = glance if isinstance(glance, dict) else {}
+    return [key for key in glance if key != "glance_api_group"]
 
 
 def _names(group):
@@ -247,13 +250,20 @@ def _gather(mode, hosts, test, saltenv, again=False, look=True, wait=0):
 
 
 def _outsiders(client, hosts):
-    """What other minions with a 'glance:' pillar run, as far as they tell."""
+    """
+    What other minions with a 'glance:' pillar run, as far as they tell. An SQLite file is that of
+    one host, whatever its path.
+    """
     others = sorted(_with_pillar() - set(hosts))
-    told = _ask(client, others, "glance_container.facts", timeout=ANSWER)
+    told = _ask(
+        client, others, "glance_container.facts", timeout=PRESENT, gather_job_timeout=PRESENT
+    )
     return [
         {"id": host, "release": one["release"], "database": one["database"]}
         for host, one in told.items()
-        if isinstance(one, dict) and one["state"] in ("running", "stopped")
+        if isinstance(one, dict)
+        and one["state"] in ("running", "stopped")
+        and not str(one["database"]).startswith("sqlite:")
     ]
 
 
@@ -323,7 +333,7 @@ def _functions(job):
     return job["fun"] if isinstance(job["fun"], list) else [job["fun"]]
 
 
-def _ask(client, hosts, fun, arg=(), kwarg=None, timeout=PATIENCE):
+def _ask(client, hosts, fun, arg=(), kwarg=None, timeout=PATIENCE, **more):
     """``{minion id: what it returned}`` of those that answered."""
     if not hosts:
         return {}
@@ -335,6 +345,7 @@ def _ask(client, hosts, fun, arg=(), kwarg=None, timeout=PATIENCE):
         timeout=timeout,
         tgt_type="list",
         full_return=True,
+        **more,
     )
     return {
         host: one["ret"] for host, one in answers.items() if one and one.get("out") != "no_return"

@@ -20,6 +20,7 @@ BOOTSTRAP = [["glance-manage", "db_sync"], ["glance-manage", "db_load_metadefs"]
 LOAD_METADEFS = [["glance-manage", "db", "load_metadefs", "--merge"]]
 BOOTSTRAP_TIMEOUT = 1800  # seconds; a first schema takes 5 to 20
 LOCK_PATIENCE = 600  # seconds to wait for somebody else who changes the schema
+QUIET = "An old container may start when nobody changes the schema any more."
 CHANGE_PATIENCE = 1800  # the same before an old container may start again: as long as a phase takes
 
 
@@ -150,28 +151,30 @@ def unfit(settings, container):
     }
     want = __salt__["glance_container.wanted"](settings, image, "")
     want["spec"]["image"] = container["image"]
-    found = look(settings, want)
-    if found["changed_by"] is not None:
-        found = _look_when_quiet(settings, want, found)
-    if found["changed_by"] is not None:
-        return (
-            f"connection {found['changed_by']} of the database server has been changing the schema"
-            f" for {found['waited']} seconds: wait for its end (SHOW PROCESSLIST tells of it) and"
-            " run the same command again"
-        )
+    found = __salt__["glance_progress.told"](
+        "schema", _look_when_quiet, settings, want, text=QUIET, fault=_changed
+    )
+    if _changed(found):
+        return _changed(found)
     if serves(found):
         return None
     heads = ", ".join(found["heads_in_database"]) or "none"
     return f"Glance {image['release']} does not know the schema ({heads}) any more"
 
 
-def _look_when_quiet(settings, want, found):
-    words = f"it is changed by connection {found['changed_by']} of the server, which is waited for"
-    __salt__["glance_progress.tell"]("schema", "begins", text=words)
-    found = look(settings, want, quiet=CHANGE_PATIENCE)
-    state = "ends" if found["changed_by"] is None else "failed"
-    __salt__["glance_progress.tell"]("schema", state, found["waited"])
-    return found
+def _look_when_quiet(settings, want):
+    return look(settings, want, quiet=CHANGE_PATIENCE)
+
+
+def _changed(found):
+    """Who changes the schema still; empty when nobody does."""
+    if found["changed_by"] is None:
+        return ""
+    return (
+        f"connection {found['changed_by']} of the database server has been changing the schema for"
+        f" {found['waited']} seconds: wait for its end (SHOW PROCESSLIST tells of it) and run the"
+        " same command again"
+    )
 
 
 def bootstrap(settings, want):

@@ -112,7 +112,7 @@ def waves(hosts, max_unavailable, parts=None):
 
     def urgency(host):
         begun = host["others"] or parts["glance_drain.is_ours"](host["drained_by"])
-        return (_serves(host), not begun)
+        return (_in_rotation(host), not begun)
 
     todo = sorted((one for one in hosts if one["change"]), key=urgency)
     size = parts["glance_drain.at_once"](max_unavailable, len(hosts))
@@ -120,8 +120,8 @@ def waves(hosts, max_unavailable, parts=None):
     first, rest = todo[:canary], todo[canary:]
     found = [first] if first else []
     # Who is away already comes alone, so that nobody else is away at the same time.
-    away, serving = [[one for one in rest if _serves(one) is serves] for serves in (False, True)]
-    for some in (away, serving):
+    away, there = [[one for one in rest if _in_rotation(one) is is_in] for is_in in (False, True)]
+    for some in (away, there):
         found += [some[at : at + size] for at in range(0, len(some), size)]
     return [[one["id"] for one in wave] for wave in found]
 
@@ -381,6 +381,11 @@ def _held(facts):
 
 def _is_out(host):
     return host["running"] is not None and not host["running"]["serves"]
+
+
+def _in_rotation(host):
+    """Other hosts that drain wait for one that is not."""
+    return _serves(host) and not host["drained_at"]
 
 
 def _serves(host):

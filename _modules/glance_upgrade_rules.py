@@ -28,9 +28,10 @@ def refusals(facts, method, parts=None):
     """
     parts = __salt__ if parts is None else parts
     rollback = facts["mode"] == "rollback"
-    found = _lock(facts, parts) + _hosts(facts, parts)
-    if found:
-        return found + _stopped(facts)  # nothing is known about a host that does not answer
+    locked = _lock(facts, parts)
+    found = locked + _hosts(facts, parts)
+    if found:  # nothing is known about a host that does not answer
+        return found + ([] if locked else _stopped(facts))
     found = _first(facts) + ([] if rollback else _outsiders(facts))
     if found or facts["image_may_be_new"]:
         return found

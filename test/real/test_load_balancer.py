@@ -122,10 +122,11 @@ def test_a_host_is_drained_and_put_back(haproxy, two_hosts):
         assert glance_balancer.drained(settings) == [
             f"glance_api_back/ctl2 at HAProxy {socket} is drained"
         ]
-        # The other host knows that it is the only one.
+        # The other host knows that this one is out.
         other = {**settings, "api_address": settings["glance_api_addresses"]["ctl1"]}
-        assert glance_balancer.alone(other) == glance_balancer.drained(settings)
-        assert glance_balancer.alone(settings) == []
+        (out,) = glance_balancer.out_of_rotation(other)["servers"]
+        assert (out["name"], out["status"]) == ("ctl2", "drained")
+        assert glance_balancer.out_of_rotation(settings)["servers"] == []
         assert len(glance_balancer.ready(settings)) == 1
         assert haproxy.servers() == {"ctl1": "UP", "ctl2": "UP"}
 

@@ -134,6 +134,7 @@ class World:
             "change": not (tidy and charge.spec == wanted),
             "settings": {"glance_api_group": self.ids},
             "drains": None,
+            "drained_at": [],
             "drained_by": self.drained.get(name),
             "proved": here,
         }

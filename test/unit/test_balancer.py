@@ -137,29 +137,25 @@ def test_without_a_socket_for_each_load_balancer_the_health_check_counts(haproxy
     assert haproxy.states("ctl2") == {8}, "the one that can be told is told"
 
 
-def test_the_others_are_told_when_only_this_host_gets_requests(haproxy):
-    settings = settings_of(haproxy)
-    assert glance_balancer.alone(settings) == []
+def test_which_others_haproxy_keeps_out(haproxy, tmp_path):
+    nobody = str(tmp_path / "nobody")
+    settings = settings_of(haproxy, glance_haproxy_socket=[nobody, haproxy.path])
+
+    def out():
+        found = glance_balancer.out_of_rotation(settings)
+        assert found["asked"] == [haproxy.path]
+        return [(one["name"], one["status"]) for one in found["servers"]]
+
+    assert out() == []
     haproxy.servers["glance_api_back", "ctl1"]["admin"] = 1
-    assert glance_balancer.alone(settings) == [], "the third one serves"
     haproxy.servers["glance_api_back", "ctl3"]["up"] = "0"
-    assert glance_balancer.alone(settings) == [
-        f"glance_api_back/ctl1 at HAProxy {haproxy.path} is in maint",
-        f"glance_api_back/ctl3 at HAProxy {haproxy.path} is down",
-    ]
-    haproxy.servers["glance_api_back", "ctl1"]["admin"] = 8
-    assert "glance_api_back/ctl1 at HAProxy" in glance_balancer.alone(settings)[0]
-    assert glance_balancer.alone(settings)[0].endswith("is drained")
     haproxy.servers["glance_api_back", "ctl2"]["up"] = "0"
-    assert glance_balancer.alone(settings) == [], "this one gets none either"
-
-
-def test_of_others_that_haproxy_does_not_have_or_tell_nothing_is_known(haproxy, tmp_path):
-    nobody = settings_of(haproxy, glance_haproxy_socket=[str(tmp_path / "nobody")])
-    assert glance_balancer.alone(nobody) == []
-    for server in [one for one in haproxy.servers if one[1] != "ctl2"]:
-        del haproxy.servers[server]
-    assert glance_balancer.alone(settings_of(haproxy)) == []
+    assert out() == [("ctl1", "in maint"), ("ctl3", "down")], "this host is none of them"
+    haproxy.servers["glance_api_back", "ctl1"]["admin"] = 8
+    assert out() == [("ctl1", "drained"), ("ctl3", "down")]
+    (first, _) = glance_balancer.out_of_rotation(settings)["servers"]
+    assert first["text"] == f"glance_api_back/ctl1 at HAProxy {haproxy.path} is drained"
+    assert first["address"] == "10.0.0.1"
 
 
 def test_a_host_that_stays_down_is_told(haproxy):

@@ -22,6 +22,7 @@ def host(name, change=True, serves=True, **more):
         "running": running if serves is not None else None,
         "change": change,
         "would": [],
+        "drained_at": [],
         **more,
     }
 

@@ -69,7 +69,7 @@ class Host:
             "glance_engine.image": lambda reference: {"id": "sha256:1"},
             "glance_api.drained_by": lambda pid: None,
             "glance_api.probe_once": lambda settings, probe: {"ok": True},
-            "glance_leftovers.find": lambda settings: {"containers": [], "folders": []},
+            "glance_leftovers.find": lambda settings: {"folders": [], "balancers": []},
             "glance_sharing.verified": lambda: self.sharing,
             "glance_proof.run": lambda *_: self.called.append("proof"),
             "glance_schema.look": lambda *_: self.called.append("look"),
@@ -150,8 +150,10 @@ def test_a_host_that_does_not_answer_or_has_left_overs_is_to_be_worked_on(host):
     host.functions["glance_api.probe_once"] = lambda settings, probe: {"ok": False}
     assert glance_host.facts()["change"] is True
     host.functions["glance_api.probe_once"] = lambda settings, probe: {"ok": True}
-    host.functions["glance_leftovers.find"] = lambda settings: {"folders": ["/etc/kolla/old"]}
-    assert glance_host.facts()["change"] is True
+    for left in ({"folders": ["/etc/kolla/old"], "balancers": []}, {"balancers": ["It is."]}):
+        host.functions["glance_leftovers.find"] = lambda settings, left=left: left
+        assert glance_host.facts()["change"] is True
+    assert glance_host.facts()["drained_at"] == ["It is."]
 
 
 def test_what_state_apply_would_change_decides_a_deploy(host):

@@ -327,13 +327,16 @@ def test_contraction_is_confirmed_or_refused_in_a_sentence(master):
 
 
 def test_what_runs_outside_the_group_is_asked_of_minions_with_a_glance_pillar(master):
-    master.known = {*GROUP, "old1", "old2", "old3", "old4"}
+    others = [f"old{number}" for number in range(1, 6)]
+    master.known = {*GROUP, *others}
     runs = {"state": "running", "release": "2026.1", "database": "mysql://db/glance"}
+    trial = {**runs, "database": "sqlite://glance/glance.sqlite"}  # one of its own
     answers = {"old1": runs, "old2": {"state": "absent"}, "old4": "'glance_container.facts' is"}
+    answers["old5"] = trial
     master.client.answers["glance_container.facts"] = answers.get
     master.client.silent = {"old3"}
     glance_orchestrate.plan("upgrade", group=GROUP)
-    assert master.client.asked[-1] == ("glance_container.facts", ["old1", "old2", "old3", "old4"])
+    assert master.client.asked[-1] == ("glance_container.facts", others)
     assert master.facts["outsiders"] == [
         {"id": "old1", "release": "2026.1", "database": "mysql://db/glance"}
     ]

@@ -97,7 +97,7 @@ def test_a_release_that_has_no_tls_of_its_own_can_be_asked_about_the_schema(monk
     """Backend TLS that is switched on together with an upgrade is not the old one's business."""
     image = {"image": "sha256:1", "labels": {"glance.release": "2024.1", "glance.version": "28.1"}}
 
-    def look(settings, want):
+    def look(settings, want, quiet):
         glance_options.command(settings, want["labels"]["glance.release"])
         return CURRENT
 
@@ -105,66 +105,52 @@ def test_a_release_that_has_no_tls_of_its_own_can_be_asked_about_the_schema(monk
         "glance_container.wanted": lambda _, image, __: {
             "spec": {},
             "labels": {"glance.release": image["release"]},
-        }
+        },
+        "glance_progress.told": told,
     }
     monkeypatch.setattr(glance_schema, "__salt__", functions, raising=False)
     monkeypatch.setattr(glance_schema, "look", look)
     assert glance_schema.unfit({"glance_enable_tls_backend": True}, image) is None
 
 
-@pytest.fixture
-def unfit(monkeypatch):
-    """A function: what the looks find -> the reason, the waits of the looks, what was told."""
-
-    def ask(*looks):
-        looks, waits, told = list(looks), [], []
-
-        def look(settings, want, quiet=0):
-            waits.append(quiet)
-            return looks.pop(0)
-
-        functions = {
-            "glance_container.wanted": lambda *_: {"spec": {}, "labels": {}},
-            "glance_progress.tell": lambda *what, **more: told.append((*what, *more.values())),
-        }
-        monkeypatch.setattr(glance_schema, "__salt__", functions, raising=False)
-        monkeypatch.setattr(glance_schema, "look", look)
-        image = {"image": "1", "labels": {"glance.release": "2024.1", "glance.version": "28.1"}}
-        return glance_schema.unfit({}, image), waits, told
-
-    return ask
+def told(phase, work, *arguments, text, fault):
+    """Stands for the function of glance_progress."""
+    assert (phase, text) == ("schema", glance_schema.QUIET)
+    result = work(*arguments)
+    fault(result)
+    return result
 
 
-CHANGING = {**CURRENT, "changed_by": 12}
 LONG = glance_schema.CHANGE_PATIENCE
 
 
 @pytest.mark.parametrize(
-    ("position", "reason"),
+    ("found", "reason"),
     [
-        ("current", None),
-        ("ahead", "Glance 2024.1 does not know the schema (2024_1_contract01) any more"),
+        ({}, None),
+        ({"position": "ahead"}, "Glance 2024.1 does not know the schema (2024_1_contract01) any"
+         " more"),
+        (
+            {"changed_by": 12, "waited": LONG},
+            f"connection 12 of the database server has been changing the schema for {LONG} seconds:"
+            " wait for its end (SHOW PROCESSLIST tells of it) and run the same command again",
+        ),
     ],
-)
-def test_who_changes_the_schema_is_waited_for_before_an_old_container_starts(
-    unfit, position, reason
+)  # fmt: skip
+def test_an_old_container_starts_when_nobody_changes_the_schema_any_more(
+    monkeypatch, found, reason
 ):
-    """Such as a one-shot container whose minion has died: until then it is the old one's."""
-    told_why, waits, told = unfit(CHANGING, {**CURRENT, "position": position, "waited": 9})
-    assert told_why == reason
-    assert waits == [0, LONG]
-    begins = "it is changed by connection 12 of the server, which is waited for"
-    assert told == [("schema", "begins", begins), ("schema", "ends", 9)]
+    """Somebody may be a one-shot container whose minion has died: it is waited for."""
 
+    def look(settings, want, quiet):
+        assert quiet == LONG
+        return {**CURRENT, **found}
 
-def test_a_schema_that_is_changed_for_ever_is_no_reason_to_start_an_old_container(unfit):
-    told_why, _, told = unfit(CHANGING, {**CHANGING, "waited": LONG})
-    assert told_why == (
-        f"connection 12 of the database server has been changing the schema for {LONG} seconds:"
-        " wait for its end (SHOW PROCESSLIST tells of it) and run the same command again"
-    )
-    assert told[-1] == ("schema", "failed", LONG)
-
-
-def test_a_schema_that_nobody_changes_is_looked_at_once(unfit):
-    assert unfit(CURRENT) == (None, [0], [])
+    functions = {
+        "glance_container.wanted": lambda *_: {"spec": {}, "labels": {}},
+        "glance_progress.told": told,
+    }
+    monkeypatch.setattr(glance_schema, "__salt__", functions, raising=False)
+    monkeypatch.setattr(glance_schema, "look", look)
+    image = {"image": "1", "labels": {"glance.release": "2024.1", "glance.version": "28.1"}}
+    assert glance_schema.unfit({}, image) == reason

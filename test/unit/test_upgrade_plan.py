@@ -445,6 +445,10 @@ def test_a_new_host_comes_first_so_that_nobody_waits_for_it():
     hosts = [one[1:] for one in phases(made) if one[0] == "host"]
     assert hosts == [("ctl3",), ("ctl1",), ("ctl2",)]
     assert ("backup", "ctl1") in phases(made)
+    facts = world(strategy="drain", schema=False).facts()
+    facts["hosts"][2]["drained_at"] = ["glance_api_back/ctl3 at HAProxy /a is drained"]
+    steps = glance_upgrade.plan(facts, PARTS)["steps"]
+    assert [one["hosts"] for one in steps if one["phase"] == "host"][0] == ["ctl3"]
 
 
 @pytest.mark.parametrize("mode", ["upgrade", "rollback"])
