@@ -141,6 +141,8 @@ class Master:
                 "timeout": 60,
                 # A busy machine is slow to say that it still works.
                 "gather_job_timeout": 60,
+                # What an orchestration makes good, and its report, must come even then.
+                "failhard": True,
                 "file_roots": {"base": [session.file_root()]},
                 "pillar_roots": {"base": [str(self.pillar_root)]},
             },
