@@ -276,6 +276,7 @@ def test_legacy_has_one_short_stop(cluster):
     )
     parts = stop - NOTICED + sync + start + SEEN
     print(f"\nno answer for {outage:.1f} s; stop, sync and start took {parts:.1f} s of it")
+    print(report["failures"][:3], report["failures"][-3:])
     print(roll.profile())
     print(roll.report)
     assert outage <= parts + 1, "nothing else may lie between the first stop and the last start"
