@@ -219,7 +219,7 @@ def test_a_host_that_is_down_touches_no_host(cluster, deploying):
     for one in processes:
         one.suspend()
     try:
-        refused(deploying, before, "ctl3: its minion does not answer")
+        refused(deploying, before, "ctl3 does not answer: start its salt-minion")
     finally:
         for one in processes:
             one.resume()
