@@ -269,14 +269,14 @@ def test_legacy_has_one_short_stop(cluster):
     assert roll.rc == 0, (roll.failed, cluster.told(roll.answer))
     assert everywhere(cluster, NEW) and heads(cluster) == NEW_HEADS
     assert left_over(cluster) == []
-    failures = [one["at"] for one in report["failures"]]
+    # The health check says of each host that it is about to stop, while all still serve.
+    failures = [one["at"] for one in report["failures"] if one["kind"] != "health"]
     outage = max(failures) - min(failures)
     stop, sync, start = (
         roll.step_seconds(words) for words in ("stopped on", "is that of", "in charge on")
     )
     parts = stop - NOTICED + sync + start + SEEN
     print(f"\nno answer for {outage:.1f} s; stop, sync and start took {parts:.1f} s of it")
-    print(report["failures"][:3], report["failures"][-3:])
     print(roll.profile())
     print(roll.report)
     assert outage <= parts + 1, "nothing else may lie between the first stop and the last start"
