@@ -1,5 +1,5 @@
 """
-What any orchestration refuses of a group of hosts before it touches one. Pure.
+What any orchestration has to know of a group of hosts before it touches one. Pure.
 """
 
 __virtualname__ = "glance_group"
@@ -18,6 +18,26 @@ def refusals(hosts):
     """
     order = [one["id"] for one in hosts]
     return [sentence for host in hosts for sentence in _of(host, order)]
+
+
+def old_outsiders(facts, release):
+    """
+    Return the minions outside the group that run another release on the group's database.
+
+    facts
+        As for ``glance_upgrade.plan``.
+
+    release
+        That the group gets.
+    """
+    databases = {
+        one["running"]["database"] for one in facts["hosts"] if one["runs_api"] and one["running"]
+    }
+    return [
+        one
+        for one in facts["outsiders"]
+        if one["database"] in databases and one["release"] != release
+    ]
 
 
 def _of(host, order):

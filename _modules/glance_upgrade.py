@@ -153,13 +153,17 @@ def _change(host, new):
     return f"what an earlier run left is finished with {new}"
 
 
-def contract_refusal(facts):
+def contract_refusal(facts, parts=None):
     """
     Why the last phase of the schema must not run now, or None.
 
     facts
         As for :func:`plan`, gathered right before.
+
+    parts
+        Functions by name; those of Salt by default.
     """
+    parts = __salt__ if parts is None else parts
     release = wanted_release(facts)
     for one in facts["hosts"]:
         if not one["answers"]:
@@ -177,11 +181,8 @@ def contract_refusal(facts):
             return f"{name} on {one['id']} is still of Glance {its}."
         if one["runs_api"] and not _serves(one):
             return f"Glance does not serve on {one['id']}."
-    outsiders = [one for one in facts["outsiders"] if one["release"] != release]
-    databases = {one["running"]["database"] for one in _api(facts)}
-    for one in outsiders:
-        if one["database"] in databases:
-            return f"Glance {one['release']} on {one['id']}, outside the group, uses the database."
+    for one in parts["glance_group.old_outsiders"](facts, release):
+        return f"Glance {one['release']} on {one['id']}, outside the group, uses the database."
     return None
 
 

@@ -32,7 +32,7 @@ def refusals(facts, method, parts=None):
     found = locked + _hosts(facts, parts)
     if found:  # nothing is known about a host that does not answer
         return found + ([] if locked else _stopped(facts))
-    found = _first(facts) + ([] if rollback else _outsiders(facts))
+    found = _first(facts) + ([] if rollback else _outsiders(facts, parts))
     if found or facts["image_may_be_new"]:
         return found
     found = _image(facts) + _store(facts, method)
@@ -78,18 +78,16 @@ def _first(facts):
     ]
 
 
-def _outsiders(facts):
+def _outsiders(facts, parts):
     """An old API outside the group would meet a schema that it does not know."""
     wanted = _wanted(facts)
     if wanted is None:
         return []
-    databases = {one["running"]["database"] for one in _api(facts) if one["running"]}
     return [
         f"{one['id']} is not in glance:glance_api_group, but Glance {one['release']} on it uses the"
         " same database: put it back into the group, or set glance:enable_glance to no in its"
         f" pillar and apply that with 'salt {one['id']} state.apply glance'."
-        for one in facts["outsiders"]
-        if one["database"] in databases and one["release"] != wanted
+        for one in parts["glance_group.old_outsiders"](facts, wanted)
     ]
 
 

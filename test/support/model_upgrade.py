@@ -17,6 +17,7 @@ PARTS = {
     "glance_advisories.of": glance_advisories.of,
     "glance_lock.sentence": glance_lock.sentence,
     "glance_group.refusals": glance_group.refusals,
+    "glance_group.old_outsiders": glance_group.old_outsiders,
     "glance_drain.is_ours": glance_drain.is_ours,
     "glance_drain.at_once": glance_drain.at_once,
     "glance_upgrade_rules.refusals": lambda facts, method: glance_upgrade_rules.refusals(
@@ -223,7 +224,7 @@ class World:
         self.stage = "migrated"
 
     def _confirm(self, _hosts):
-        assert glance_upgrade.contract_refusal(self.facts()) is None
+        assert glance_upgrade.contract_refusal(self.facts(), PARTS) is None
 
     def _contract(self, _hosts):
         old = [c for one in self.ids for c in self.hosts[one] if c.release != self.new]

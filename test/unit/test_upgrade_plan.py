@@ -1,5 +1,7 @@
 """The plan of an upgrade: its steps in order, and every refusal in its sentence."""
 
+import functools
+
 import pytest
 
 import glance_host
@@ -157,7 +159,7 @@ def test_a_host_that_left_the_api_is_cleared_before_contract():
     assert ids.index("Glance is gone from ctl3") < [s["phase"] for s in steps].index("confirm")
     for one in facts["hosts"]:
         one["running"]["release"] = "2026.2"
-    assert "glance_api on ctl3" in glance_upgrade.contract_refusal(facts)
+    assert "glance_api on ctl3" in glance_upgrade.contract_refusal(facts, PARTS)
 
 
 @pytest.mark.parametrize(
@@ -170,9 +172,9 @@ def test_a_host_that_left_the_api_is_cleared_before_contract():
 def test_nothing_is_contracted_while_a_host_tells_nothing(told, sentence):
     made = world(new="2026.1")
     facts = made.facts()
-    assert glance_upgrade.contract_refusal(facts) is None
+    assert glance_upgrade.contract_refusal(facts, PARTS) is None
     facts["hosts"][1] = {**glance_host.unknown(), "id": "ctl2", "answers": True, **told}
-    assert glance_upgrade.contract_refusal(facts) == sentence
+    assert glance_upgrade.contract_refusal(facts, PARTS) == sentence
 
 
 def test_legacy_leaves_the_held_phase_and_the_next_run_ends_it_as_rolling_does():
@@ -407,7 +409,7 @@ def test_an_old_api_outside_the_group_is_refused():
 
 def test_nothing_is_contracted_under_an_old_api_outside_the_group():
     facts = world(old="2026.2").facts()
-    refusal = glance_upgrade.contract_refusal
+    refusal = functools.partial(glance_upgrade.contract_refusal, parts=PARTS)
     assert refusal(facts) is None
     assert refusal({**facts, "outsiders": outsider(database="mysql://db/other")}) is None
     assert refusal({**facts, "outsiders": outsider("2026.2")}) is None
@@ -493,7 +495,7 @@ def test_contract_is_refused_while_anything_old_is_left(where):
     made = world()
     for one in made.ids:
         made.hosts[one] = [Container("glance_api", "2026.2", "2026.2")]
-    assert glance_upgrade.contract_refusal(made.facts()) is None
+    assert glance_upgrade.contract_refusal(made.facts(), PARTS) is None
     facts = made.facts()
     if where == "silent":
         facts["hosts"][1]["answers"] = False
@@ -501,4 +503,4 @@ def test_contract_is_refused_while_anything_old_is_left(where):
         facts["hosts"][1]["others"] = [{"name": "glance_api_old", "release": "2026.1"}]
     else:
         facts["hosts"][1]["running"]["release"] = "2026.1"
-    assert "ctl2" in glance_upgrade.contract_refusal(facts)
+    assert "ctl2" in glance_upgrade.contract_refusal(facts, PARTS)
